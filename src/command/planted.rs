@@ -36,6 +36,16 @@ breakages! {
     ForgetNewLimit,
     /// The server does not bound the memory for bodies.
     AnyBodyMemory,
+    /// A client may keep others waiting for memory by what it holds.
+    AnyShare,
+    /// The server keeps the body of a request that is not permitted.
+    MemoryBeforeRights,
+    /// The head of a request may take any time.
+    AnySlowHead,
+    /// When all connections are in use, the server does not answer for its health either.
+    NoSparePlaces,
+    /// A server that stops waits for heads of which a part has come.
+    WaitForHeads,
     /// The server lists keys that are not text, under wrong names.
     ListNoText,
     /// A binding reports an empty page as the last one.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::command::{Workplace, wait_until};
-use crate::http::{Connection, request, started};
+use crate::http::{Connection, started};
 
 /// Sends a put; the server has read its head, and half of its body is sent.
 fn begin_put(connection: &mut Connection<TcpStream>) {
@@ -43,23 +43,38 @@ fn requests_that_have_come_are_finished_before_it_stops() {
     assert_eq!(at.text(["key", "get", "-n", "N", "k"]), "1234567890");
 }
 
-/// A load balancer asks for readiness while requests are being finished. It sent part of its head
-/// before the stop.
+/// Neither connections without a request nor those that are idle keep it from stopping: no request
+/// has come of which a client could expect an answer.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_server_that_stops_says_that_it_is_not_ready() {
+fn connections_without_a_whole_head_end_at_once_when_it_stops() {
     let at = Workplace::with_namespace();
-    let mut server = started(&at, &[]);
-    let ready = request(&server.rest, "GET", "/readyz", &[], b"");
-    assert_eq!((ready.status, &ready.body[..]), (200, &b"ready\n"[..]));
-    let mut asks = Connection::to(&server.rest);
-    asks.send(b"GET /readyz HTTP/1.1\r\nHost: fake-host\r\n");
-    wait_until("a head that was read in part", || asks.is_read());
+    let patient = ["--idle-seconds", "100000", "--stop-seconds", "100000"];
+    let mut server = started(&at, &patient);
+    let mut idle = Connection::to(&server.binding);
+    let mut second = Connection::to(&server.binding);
+    for connection in [&mut idle, &mut second] {
+        let answer = connection.request("GET", "/k", &[("X-KV-Namespace", b"N")], b"");
+        assert_eq!(answer.status, 404);
+    }
+    let mut half = Connection::to(&server.binding);
+    let mut of_rest = Connection::to(&server.rest);
+    let mut silent = Connection::to(&server.rest);
+    for connection in [&mut half, &mut second, &mut of_rest] {
+        connection.send(b"GET /healthz HTTP/1.1\r\nHost: fake-host\r\n");
+    }
+    wait_until("heads that were read in part", || {
+        [&half, &second, &of_rest].iter().all(|connection| connection.is_read())
+    });
     server.begin_to_stop();
     wait_until("a closed door", || TcpStream::connect(&server.rest).is_err());
-    asks.send(b"\r\n");
-    let answer = asks.answer();
-    assert_eq!((answer.status, &answer.body[..]), (503, &b"shutting down\n"[..]));
+    for connection in [&mut half, &mut second, &mut of_rest] {
+        // The rest of the head comes too late.
+        let _ = connection.try_send(b"\r\n");
+    }
+    for connection in [&mut half, &mut second, &mut of_rest, &mut idle, &mut silent] {
+        assert!(connection.is_closed());
+    }
     assert_eq!(server.stopped(), Some(0));
 }
 

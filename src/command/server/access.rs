@@ -39,6 +39,7 @@ pub(super) struct Access {
     admin: bool,
     /// None for all.
     namespaces: Option<Vec<String>>,
+    is_anonymous: bool,
 }
 
 impl Access {
@@ -49,7 +50,13 @@ impl Access {
             read_only: false,
             admin: true,
             namespaces: None,
+            is_anonymous: true,
         }
+    }
+
+    /// The client's name; None for the clients of a server without tokens.
+    pub(super) fn token(&self) -> Option<&str> {
+        (!self.is_anonymous).then_some(&self.name)
     }
 
     pub(super) fn check_write(&self) -> Result<(), ApiError> {
@@ -138,6 +145,7 @@ impl Tokens {
                     read_only: setting.read_only,
                     admin: setting.admin,
                     namespaces: setting.namespaces.clone(),
+                    is_anonymous: false,
                 },
             ));
         }
@@ -164,6 +172,7 @@ impl Tokens {
             digest(token.as_bytes()),
             Access {
                 name: name.to_owned(),
+                is_anonymous: false,
                 ..Access::full()
             },
         ));

@@ -94,10 +94,10 @@ pub(crate) struct Serve {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", env = "EMBERCASK_TLS_KEY", hide_env = true)]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Maximum number of connections [default: 1024]
+    /// Maximum number of connections of each listener [default: 1024]
     #[arg(long, value_name = "NUMBER", env = "EMBERCASK_MAX_CONNECTIONS", hide_env = true)]
     pub(crate) max_connections: Option<usize>,
-    /// Memory for request bodies, in MiB [default: 512]
+    /// Memory for bodies and large responses, in MiB [default: 512]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_BODY_MEMORY_MIB", hide_env = true)]
     pub(crate) body_memory_mib: Option<usize>,
     /// Timeout of idle connections and slow readers [default: 75]

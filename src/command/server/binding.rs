@@ -12,12 +12,15 @@ use hyper::{Method, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Endpoint;
+use super::access::Access;
 use super::blocking::blocking;
-use super::body::{Body, Disconnected};
+use super::body::{Body, Disconnected, Unread, Work};
 use super::conditions::Conditions;
 use super::error::ApiError;
-use super::listing::{ListedKey, listed, page};
-use super::parse::bulk;
+use super::listing::{ListedKey, listed, page, response_bytes};
+use super::memory::Holder;
+use super::parse::bulk::{self, Shown};
 use super::parse::encoding::{Query, decode};
 use super::parse::form;
 use super::parse::head::routed_method;
@@ -35,6 +38,8 @@ const METADATA_HEADER: &str = "cf-kv-metadata";
 const EXPIRATION_HEADER: &str = "cf-expiration";
 /// Longest reason phrase, in characters.
 const REASON_CHARACTERS_MAX: usize = 512;
+/// Longest body of a put that is kept, in bytes.
+const PUT_BYTES_MAX: usize = rules::VALUE_BYTES_MAX + (64 << 10);
 /// The error code for a wrong or missing namespace.
 const NO_NAMESPACE: u32 = 10013;
 
@@ -42,13 +47,14 @@ const NO_NAMESPACE: u32 = 10013;
 pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     fixed_namespace: Option<&str>,
-    is_socket: bool,
+    endpoint: &Endpoint,
     request: Request<B>,
 ) -> Result<(&'static str, ApiResponse), Disconnected>
 where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
 {
     let (head, body) = request.into_parts();
+    let mut unread = Unread::new(shared, body);
     let (name, plan) = match (routed_method(&head.method), head.uri.path()) {
         (&Method::GET, "/") => ("list", list_plan(&head)),
         (&Method::GET, _) => ("get", get_plan(&head)),
@@ -57,20 +63,18 @@ where
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
         (_, path) => ("other", Err(method_not_allowed(path))),
     };
-    let keep_max = match &plan {
-        Ok(Plan::Put(_)) => rules::VALUE_BYTES_MAX,
-        Ok(Plan::GetMany) => bulk::GET_BODY_BYTES_MAX,
-        _ => 0,
-    };
-    // A request that is not permitted gets no memory for its body.
-    let allowed = namespace(shared, fixed_namespace, is_socket, &head, &plan);
-    let body = shared
-        .read_body(body, if allowed.is_ok() { keep_max } else { 0 }, 1)
-        .await?;
+    let allowed = shared
+        .tokens
+        .access(&head.headers, endpoint.is_socket)
+        .and_then(|access| {
+            let namespace = namespace(shared, fixed_namespace, &access, &head, &plan)?;
+            Ok((namespace, endpoint.holder(&access)))
+        });
     let answered = match (allowed, plan) {
-        (Ok(namespace), Ok(plan)) => run(shared, namespace, plan, body).await,
+        (Ok((namespace, holder)), Ok(plan)) => run(shared, (namespace, holder), plan, &mut unread).await,
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
+    unread.finish().await?;
     Ok((name, answered.unwrap_or_else(|error| refused(&error))))
 }
 
@@ -112,11 +116,10 @@ impl Plan {
 fn namespace(
     shared: &Shared,
     fixed: Option<&str>,
-    is_socket: bool,
+    access: &Access,
     head: &Parts,
     plan: &Result<Plan, ApiError>,
 ) -> Result<Namespace, ApiError> {
-    let access = shared.tokens.access(&head.headers, is_socket)?;
     if plan.as_ref().is_ok_and(Plan::is_write) {
         access.check_write()?;
     }
@@ -197,19 +200,24 @@ fn list_plan(head: &Parts) -> Result<Plan, ApiError> {
     })
 }
 
-async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body) -> Result<ApiResponse, ApiError> {
+async fn run(
+    shared: &Arc<Shared>,
+    (namespace, holder): (Namespace, Holder),
+    plan: Plan,
+    unread: &mut Unread<'_>,
+) -> Result<ApiResponse, ApiError> {
     match plan {
         Plan::Get { key, reading } => {
             blocking(move || get_response(namespace.get(&key)?.ok_or_else(not_found)?, &reading)).await
         }
         Plan::Put(put) => {
+            let mut body = unread.read(&holder, PUT_BYTES_MAX, Work::Value).await?;
             rules::check_value(body.length)?;
             let shared = Arc::clone(shared);
             let etag = blocking(move || {
-                // Moves all of `body`, with its memory permit, which is held until the put is done
-                // even if the client has gone.
-                let body = body;
-                put.run(&shared, &namespace, &body.bytes)
+                // The memory of `body` is held until the put is done even if the client has gone.
+                let value = body.take_whole().unwrap_or_default();
+                put.run(&shared, &namespace, &value)
             });
             let etag = etag.await?;
             let mut response = response(200, None, "");
@@ -224,12 +232,18 @@ async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body)
             Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {
-            let json = blocking(move || list(&namespace, limit, &prefix, cursor)).await?;
+            let shared = Arc::clone(shared);
+            let json = blocking(move || {
+                let make = || list(&namespace, limit, &prefix, cursor);
+                shared.body_memory.response(&holder, response_bytes(limit), make)
+            });
+            let json = json.await?;
             Ok(response(200, Some("application/json"), json))
         }
         Plan::GetMany => {
+            let body = unread.read(&holder, bulk::GET_BODY_BYTES_MAX, Work::Small).await?;
             let shared = Arc::clone(shared);
-            let json = blocking(move || get_many(&shared, &namespace, body)).await?;
+            let json = blocking(move || get_many(&shared, &holder, &namespace, body)).await?;
             Ok(response(200, Some("application/json"), json))
         }
     }
@@ -277,20 +291,19 @@ fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<Strin
 
 /// A key that is there, in the response to a bulk get.
 #[derive(Serialize)]
-struct WithMetadata {
-    value: Box<RawValue>,
+struct WithMetadata<'a> {
+    value: &'a Shown<'a>,
     metadata: Option<Box<RawValue>>,
 }
 
-fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes, ApiError> {
+fn get_many(shared: &Shared, holder: &Holder, namespace: &Namespace, mut body: Body) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::new(413, 10012, "The request body is too large");
-    let request = bulk::get(body.whole().ok_or_else(too_large)?)?;
+    let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
     // Releases the memory of the body before waiting for that of the response.
     drop(body);
-    shared.many(namespace, &request, ["", ""], |json, value| {
-        let shown = request.kind.show(value)?;
+    shared.many(holder, (namespace, &request), ["", ""], |json, value, shown| {
         if !request.with_metadata {
-            return to_json(json, &shown);
+            return to_json(json, shown);
         }
         let metadata = rules::metadata_json(value.metadata());
         to_json(json, &WithMetadata { value: shown, metadata })

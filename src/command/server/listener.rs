@@ -1,18 +1,19 @@
-//! Connections: accepted up to a limit, closed when idle.
+//! Listeners, and the connections that they accept.
 
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::Request;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -20,15 +21,21 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Endpoint;
-use super::respond::respond;
+use super::body::{Disconnected, Unread};
+use super::connection::{HEAD_BYTES_MAX, Progress, Sending, TimedStream, Times};
+use super::error::ApiError;
+use super::metrics::Answered;
+use super::places::{Place, Places};
+use super::respond::{is_health, respond, with_retry_after};
+use super::response::ApiResponse;
 use super::settings::{Address, Tls};
 use super::shared::Shared;
 #[cfg(unix)]
 use super::socket::SocketFile;
+use super::stop::{Stop, Watcher};
 use crate::common::failure::{Failure, Outcome};
+use crate::planted::{Planted, planted};
 
-/// Longest head of a request, in bytes: a key of 512 bytes, escaped, twice; metadata; and the rest.
-const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 /// Timeout of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,76 +95,206 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Endpoint)> {
         match &self.socket {
             Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                let endpoint = Endpoint {
+                    peer: Some(peer.ip()),
+                    ..self.endpoint.clone()
+                };
+                Ok((Box::new(stream), endpoint))
             }
             #[cfg(unix)]
-            Socket::Unix(socket) => Ok(Box::new(socket.listener.accept().await?.0)),
+            Socket::Unix(socket) => Ok((Box::new(socket.listener.accept().await?.0), self.endpoint.clone())),
         }
     }
 
     /// Accepts connections until this future is dropped.
-    pub(super) async fn serve(self, shared: Arc<Shared>, limits: Limits, graceful: Arc<GracefulShutdown>) {
+    pub(super) async fn serve(self, shared: Arc<Shared>, limits: Limits, stop: Arc<Stop>) {
+        let places = Places::new(limits.max_connections, self.endpoint.has_health());
         loop {
-            let stream = match self.accept().await {
-                Ok(stream) => stream,
+            let (stream, endpoint) = match self.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                     continue;
                 }
             };
-            // At the limit this connection waits here, and later ones in the system's queue.
-            let Ok(place) = Arc::clone(&limits.connections).acquire_owned().await else {
+            let Some(place) = places.take().await else {
                 return;
             };
-            let (shared, endpoint, tls) = (Arc::clone(&shared), self.endpoint.clone(), self.tls.clone());
-            let (idle, watcher) = (limits.idle_timeout, graceful.watcher());
-            tokio::spawn(async move {
-                let _place = place;
-                let stream: Pin<Box<dyn Stream>> = match tls {
-                    None => Box::into_pin(stream),
-                    Some(tls) => {
-                        let handshake = tls.accept(Box::into_pin(stream));
-                        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                            Ok(Ok(stream)) => Box::pin(stream),
-                            _ => return,
-                        }
-                    }
-                };
-                let mut stream = TimeoutStream::new(stream);
-                // So that a client that does not read cannot keep a value in memory.
-                stream.set_write_timeout(Some(idle));
-                shared.metrics.connections.inc();
-                let requests = Arc::clone(&shared);
-                let service = service_fn(move |request| respond(Arc::clone(&requests), endpoint.clone(), request));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    // Also from the end of one request to the head of the next.
-                    .header_read_timeout(idle)
-                    .max_buf_size(HEAD_BYTES_MAX)
-                    .max_headers(HEADERS_MAX)
-                    .serve_connection(TokioIo::new(Box::pin(stream)), service);
-                // Only for debugging: clients come and go, and failed requests are counted
-                // elsewhere.
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%error, "a connection ended");
-                }
-                shared.metrics.connections.dec();
-            });
+            let connection = Connection {
+                shared: Arc::clone(&shared),
+                endpoint,
+                places: places.clone(),
+                progress: Progress::new(limits.times),
+                place: Arc::new(Mutex::new(place)),
+                idle: limits.times.idle,
+            };
+            connection.begin(stream, self.tls.clone(), stop.watcher());
         }
     }
 }
 
-/// Limits shared by all listeners.
+/// One connection.
+#[derive(Clone)]
+struct Connection {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    places: Places,
+    place: Arc<Mutex<Place>>,
+    progress: Progress,
+    idle: Duration,
+}
+
+impl Connection {
+    /// Serves this connection on a task of its own.
+    fn begin(self, stream: Box<dyn Stream>, tls: Option<TlsAcceptor>, watcher: Watcher) {
+        let (places, progress, place) = (self.places.clone(), self.progress.clone(), Arc::clone(&self.place));
+        // Until then it cannot leave the spare places.
+        let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = tokio::spawn(self.run(stream, tls, watcher));
+        if matches!(*place, Place::Spare) {
+            places.take_spare(progress, task.abort_handle());
+        }
+    }
+
+    /// Serves this connection until it ends, or the server stops.
+    async fn run(self, stream: Box<dyn Stream>, tls: Option<TlsAcceptor>, mut watcher: Watcher) {
+        let _open = Open::new(&self);
+        let stream: Pin<Box<dyn Stream>> = match tls {
+            None => Box::into_pin(stream),
+            Some(tls) => {
+                let handshake = tls.accept(Box::into_pin(stream));
+                let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+                tokio::select! {
+                    shaken = handshake => match shaken {
+                        Ok(Ok(stream)) => Box::pin(stream),
+                        _ => return,
+                    },
+                    () = watcher.told() => return,
+                }
+            }
+        };
+        let mut stream = TimeoutStream::new(stream);
+        // So that a client that does not read cannot keep a value in memory.
+        stream.set_write_timeout(Some(self.idle));
+        let stream = TimedStream::new(Box::pin(stream), self.progress.clone());
+        let progress = self.progress.clone();
+        let service = service_fn(move |request| {
+            // hyper calls this as soon as it has the head.
+            self.progress.begin_request();
+            let connection = self.clone();
+            async move {
+                let answered = connection.respond(request).await;
+                answered.map(|response| response.map(|body| Sending::new(body, connection.progress)))
+            }
+        });
+        let connection = http1::Builder::new()
+            // The stream has the time limits, since there are two.
+            .header_read_timeout(None)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            // A request that has come is begun before the server stops.
+            biased;
+            ended = connection.as_mut() => ended,
+            () = watcher.told() => {
+                if !progress.has_begun() && !planted(Planted::WaitForHeads) {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        // Only for debugging: clients come and go, and failed requests are counted elsewhere.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    async fn respond<B>(&self, request: Request<B>) -> Result<ApiResponse, Disconnected>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let error = if head_bytes(&request) > HEAD_BYTES_MAX {
+            ApiError::new(431, 10001, "the head of the request is longer than 64 KiB")
+        } else if self.may_ask(&request) {
+            return respond(Arc::clone(&self.shared), self.endpoint.clone(), request).await;
+        } else {
+            ApiError::new(503, 10001, "all connections are in use; try again")
+        };
+        Unread::new(&self.shared, request.into_body()).finish().await?;
+        let (protocol, status) = (&self.endpoint.protocol, error.status);
+        let answer = Answered {
+            status,
+            took: Duration::ZERO,
+            bytes: 0,
+        };
+        self.shared.metrics.answered(protocol.name(), "other", &answer);
+        let mut refused = with_retry_after(protocol.refused(&error));
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(CONNECTION, close);
+        Ok(refused)
+    }
+
+    /// Whether this connection has a place for this request.
+    fn may_ask<B>(&self, request: &Request<B>) -> bool {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*place, Place::Spare)
+            && !is_health(request.uri().path())
+            && let Some(ordinary) = self.places.ordinary_now()
+        {
+            *place = ordinary;
+            self.places.leave_spare(&self.progress);
+        }
+        matches!(*place, Place::Ordinary(_)) || is_health(request.uri().path())
+    }
+}
+
+/// Bytes of a head as it came, at least.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let line = request.method().as_str().len() + request.uri().to_string().len() + "  HTTP/1.1\r\n".len();
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line + headers.sum::<usize>() + "\r\n".len()
+}
+
+/// A connection counts as long as it is open.
+struct Open {
+    shared: Arc<Shared>,
+    places: Places,
+    progress: Progress,
+}
+
+impl Open {
+    fn new(connection: &Connection) -> Open {
+        connection.shared.metrics.connections.inc();
+        Open {
+            shared: Arc::clone(&connection.shared),
+            places: connection.places.clone(),
+            progress: connection.progress.clone(),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.dec();
+        self.places.leave_spare(&self.progress);
+    }
+}
+
+/// Limits of each listener.
 #[derive(Clone)]
 pub(super) struct Limits {
-    pub(super) connections: Arc<Semaphore>,
-    pub(super) idle_timeout: Duration,
+    pub(super) max_connections: usize,
+    pub(super) times: Times,
 }
 
 /// Reads a certificate and its key.

@@ -17,6 +17,12 @@ pub(super) struct ListedKey<'a, M> {
     metadata: Option<M>,
 }
 
+/// Memory that a page of so many keys takes at most, usually much less: each key with its metadata,
+/// and both as JSON.
+pub(super) fn response_bytes(limit: usize) -> usize {
+    limit.min(rules::PAGE_KEYS_MAX) * (4 << 10)
+}
+
 /// A page of a listing. For threads that may block.
 pub(super) fn page(
     namespace: &Namespace,

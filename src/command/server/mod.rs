@@ -7,11 +7,15 @@
 
 pub(crate) mod access;
 mod administration;
+mod allocator;
 pub(crate) mod arguments;
 mod binding;
 mod blocking;
 mod body;
 mod conditions;
+mod connection;
+mod descriptors;
+mod endpoint;
 mod error;
 mod etag;
 #[cfg(any(test, fuzzing))]
@@ -22,10 +26,12 @@ mod limits;
 mod listener;
 mod listing;
 mod logging;
+mod memory;
 mod metrics;
 mod page;
 pub(crate) mod parse;
 mod permissions;
+mod places;
 mod range;
 mod readiness;
 mod reading;
@@ -37,6 +43,7 @@ mod settings;
 mod shared;
 #[cfg(unix)]
 mod socket;
+mod stop;
 mod watching;
 mod writing;
 
@@ -46,72 +53,30 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use embercask::Store;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::sync::Semaphore;
 
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::planted::{Planted, planted};
 use arguments::Serve;
-use error::ApiError;
+use connection::Times;
+use endpoint::{Endpoint, Protocol};
 use limits::NamespaceLimits;
 use listener::{Limits, Listener};
-use response::ApiResponse;
+use places::SPARE_CONNECTIONS;
 pub(crate) use settings::Settings;
 use shared::Shared;
+use stop::Stop;
 
+/// Time for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks for a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// A listener's protocol and kind of socket.
-#[derive(Clone)]
-struct Endpoint {
-    protocol: Protocol,
-    /// A unix socket, which no web page can reach.
-    is_socket: bool,
-}
-
-impl From<Protocol> for Endpoint {
-    fn from(protocol: Protocol) -> Endpoint {
-        Endpoint {
-            protocol,
-            is_socket: false,
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Protocol {
-    Rest {
-        page: bool,
-    },
-    /// For this namespace, or for the one named by a header.
-    Binding {
-        namespace: Option<Arc<str>>,
-    },
-}
-
-impl Protocol {
-    fn name(&self) -> &'static str {
-        match self {
-            Protocol::Rest { .. } => "rest",
-            Protocol::Binding { .. } => "binding",
-        }
-    }
-
-    /// An error response.
-    fn refused(&self, error: &ApiError) -> ApiResponse {
-        match self {
-            Protocol::Rest { .. } => rest::envelope::refused(error),
-            Protocol::Binding { .. } => binding::refused(error),
-        }
-    }
-}
 
 /// Before the store is opened: errors are logged, and its files are for the user of the server only
 /// if there are tokens.
 pub(crate) fn prepare(settings: &Settings) -> Outcome {
     logging::to_stderr(settings)?;
+    allocator::configure();
     #[cfg(unix)]
     if !settings.tokens.is_empty() {
         permissions::restrict();
@@ -149,12 +114,12 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let mut listeners = Vec::new();
     if let Some(address) = &settings.listen {
         let rest = Protocol::Rest { page };
-        listeners.push(Listener::bind(address, rest.into(), tls.as_ref())?);
+        listeners.push(Listener::bind(address, Endpoint::of(rest, 0), tls.as_ref())?);
         say(format_args!("REST API at {}/client/v4", last_url(&listeners)))?;
     }
     if let Some(address) = &settings.binding {
         let any = Protocol::Binding { namespace: None };
-        listeners.push(Listener::bind(address, any.into(), tls.as_ref())?);
+        listeners.push(Listener::bind(address, Endpoint::of(any, 1), tls.as_ref())?);
         say(format_args!(
             "Bindings at {}, namespace by X-KV-Namespace",
             last_url(&listeners)
@@ -164,7 +129,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
         let fixed = Protocol::Binding {
             namespace: Some(name.as_str().into()),
         };
-        listeners.push(Listener::bind(address, fixed.into(), tls.as_ref())?);
+        let endpoint = Endpoint::of(fixed, 2 + listeners.len());
+        listeners.push(Listener::bind(address, endpoint, tls.as_ref())?);
         say(format_args!("Binding at {}, namespace {name}", last_url(&listeners)))?;
     }
     let namespace_limits = NamespaceLimits::new(settings.max_namespace_bytes);
@@ -183,19 +149,21 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let shared = Arc::new(shared);
     shared.tokens.warn_of_unknown_namespaces(&shared.store);
     let reload = reload::on_signal(&shared.tokens, arguments, settings.token_file.is_some())?;
+    let places = (listeners.len(), SPARE_CONNECTIONS);
     let limits = Limits {
-        connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
-            true => Semaphore::MAX_PERMITS,
-            false => settings.max_connections,
-        })),
-        idle_timeout: settings.idle_timeout,
+        max_connections: descriptors::connections(descriptors::raise(), settings.max_connections, places)?,
+        times: Times {
+            head: HEAD_TIMEOUT,
+            idle: settings.idle_timeout,
+        },
     };
-    let graceful = Arc::new(GracefulShutdown::new());
+    let stop = Arc::new(Stop::new());
     tracing::info!(durability = ?settings.durability, "serving");
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
-        serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&graceful)));
+        serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&stop)));
     }
+    serving.spawn(allocator::give_back(Arc::clone(&shared)));
     while !interrupt::is_requested() {
         if reload.swap(false, Ordering::SeqCst) {
             let shared = Arc::clone(&shared);
@@ -211,11 +179,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let _ = tokio::time::timeout(settings.stop_timeout, administration::cancel_compaction(&shared)).await;
     // Stops accepting connections.
     serving.shutdown().await;
-    if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
-        && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())
-            .await
-            .is_err()
-    {
+    let stopped = tokio::time::timeout(settings.stop_timeout, stop.stop());
+    if !planted(Planted::DropRequests) && stopped.await.is_err() {
         tracing::warn!("some requests were not finished in time");
     }
     let store = shared.store.clone();
@@ -277,9 +242,13 @@ mod tests {
         let patience = Duration::from_secs(60);
         let shared = Shared::new(store, Tokens::default(), Durability::Sync, 100 << 20, patience);
         let shared = Arc::new(shared);
+        let times = Times {
+            head: HEAD_TIMEOUT,
+            idle: Duration::from_secs(60),
+        };
         let limits = Limits {
-            connections: Arc::new(Semaphore::new(10)),
-            idle_timeout: patience,
+            max_connections: 10,
+            times,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -289,7 +258,7 @@ mod tests {
         let any_port = Address::Tcp(([127, 0, 0, 1], 0).into());
         let rest = Listener::bind(&any_port, Protocol::Rest { page: false }.into(), None).unwrap();
         let address = rest.url.strip_prefix("http://").unwrap().to_owned();
-        runtime.spawn(rest.serve(Arc::clone(&shared), limits, Arc::new(GracefulShutdown::new())));
+        runtime.spawn(rest.serve(Arc::clone(&shared), limits, Arc::new(Stop::new())));
 
         let key = format!(
             "/client/v4/accounts/a/storage/kv/namespaces/{:032x}/values/k",

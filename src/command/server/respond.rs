@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::{HeaderMap, Method, Request};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::access::denied;
 use super::blocking::blocking;
-use super::body::Disconnected;
+use super::body::{Disconnected, Unread};
+use super::endpoint::{Endpoint, Protocol};
 use super::error::ApiError;
 use super::metrics::Answered;
 use super::parse::head::{self, routed_method};
-use super::response::{ApiResponse, response, without_body};
+use super::response::{ApiResponse, response, set_header, without_body};
 use super::shared::Shared;
-use super::{Endpoint, Protocol, binding, page, rest};
+use super::{binding, page, rest};
 
 /// Answers one request, with any type of body.
 pub(super) async fn respond<B>(
@@ -25,18 +26,18 @@ pub(super) async fn respond<B>(
     mut request: Request<B>,
 ) -> Result<ApiResponse, Disconnected>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     let begun = Instant::now();
     let face = endpoint.protocol.name();
     let checked = head::check(&mut request);
     let is_head = request.method() == Method::HEAD;
     let answered = match checked {
-        Ok(()) => answer(&shared, endpoint, request).await,
+        Ok(()) => answer(&shared, &endpoint, request).await,
         Err(error) => {
             // Clients read the response only when they have sent the body.
-            let drained = shared.read_body(request.into_body(), 0, 1).await;
-            drained.map(|_| ("other", endpoint.protocol.refused(&error)))
+            let drained = Unread::new(&shared, request.into_body()).finish().await;
+            drained.map(|()| ("other", endpoint.protocol.refused(&error)))
         }
     };
     let answered = answered.map(|(operation, response)| match is_head {
@@ -57,22 +58,21 @@ where
             tracing::debug!(face, %reason, "disconnected");
         }
     }
-    answered.map(|(_, response)| response)
+    answered.map(|(_, response)| with_retry_after(response))
 }
 
 /// The response to a request whose head is well-formed, and the operation's name.
 async fn answer<B>(
     shared: &Arc<Shared>,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     request: Request<B>,
 ) -> Result<(&'static str, ApiResponse), Disconnected>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Send + 'static,
 {
-    let Endpoint { protocol, is_socket } = endpoint;
-    let page = match &protocol {
+    let page = match &endpoint.protocol {
         Protocol::Binding { namespace } => {
-            return binding::serve(shared, namespace.as_deref(), is_socket, request).await;
+            return binding::serve(shared, namespace.as_deref(), endpoint, request).await;
         }
         Protocol::Rest { page } => *page,
     };
@@ -83,15 +83,28 @@ where
         "/" if page => return Ok(("page", page::response())),
         "/healthz" => return Ok(("health", response(200, PLAIN, "ok\n"))),
         "/readyz" => return Ok(("health", ready(shared).await)),
-        "/metrics" => return Ok(("metrics", numbers(shared, is_socket, request.headers()).await)),
-        _ => return rest::serve(shared, is_socket, request).await,
+        "/metrics" => return Ok(("metrics", numbers(shared, endpoint.is_socket, request.headers()).await)),
+        _ => return rest::serve(shared, endpoint, request).await,
     }
-    shared.read_body(request.into_body(), 0, 1).await?;
+    Unread::new(shared, request.into_body()).finish().await?;
     let error = ApiError::method_not_allowed("Method not allowed for this path", &["GET"]);
-    Ok(("other", protocol.refused(&error)))
+    Ok(("other", endpoint.protocol.refused(&error)))
 }
 
-const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
+/// Tells clients when to try again, if that makes sense.
+pub(super) fn with_retry_after(mut response: ApiResponse) -> ApiResponse {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        set_header(&mut response, "retry-after", b"1");
+    }
+    response
+}
+
+/// Whether a path of the REST API's address is about the server's health.
+pub(super) fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+pub(super) const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
 
 async fn ready(shared: &Arc<Shared>) -> ApiResponse {
     let asked = Arc::clone(shared);

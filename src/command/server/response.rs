@@ -119,7 +119,7 @@ pub(super) fn without_body(response: ApiResponse) -> ApiResponse {
     response
 }
 
-pub(super) fn to_json(json: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), ApiError> {
+pub(super) fn to_json(json: impl std::io::Write, value: &impl serde::Serialize) -> Result<(), ApiError> {
     serde_json::to_writer(json, value).map_err(|_| ApiError::new(500, 10001, "internal error"))
 }
 

@@ -4,15 +4,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use bytes::Bytes;
 use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 use tokio::sync::watch;
 
 use super::access::Tokens;
 use super::administration::Administration;
-use super::body::{Body, BodyMemory, Disconnected};
 use super::error::ApiError;
 use super::limits::NamespaceLimits;
+use super::memory::BodyMemory;
 use super::metrics::Metrics;
 use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
 use super::readiness;
@@ -121,16 +120,6 @@ impl Shared {
             return Some("shutting down");
         }
         readiness::refuses_writes(&self.store)
-    }
-
-    /// As [`BodyMemory::read`], and counts the bytes.
-    pub(super) async fn read_body<B>(&self, body: B, keep_max: usize, times: usize) -> Result<Body, Disconnected>
-    where
-        B: hyper::body::Body<Data = Bytes> + Unpin,
-    {
-        let body = self.body_memory.read(body, keep_max, times).await?;
-        self.metrics.received(body.length);
-        Ok(body)
     }
 
     /// Options of a put.

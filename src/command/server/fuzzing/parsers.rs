@@ -179,8 +179,11 @@ pub fn server_bulk(data: &[u8]) {
         parsed => parsed.ok(),
     };
     let is_error = |error: &ApiError| matches!(error.status, 400 | 413 | 414);
-    match (bulk::puts(data, EXPIRY_RULES), parsed.as_ref().and_then(second::puts)) {
-        (Ok(puts), Some(expected)) => {
+    let mut puts = Vec::new();
+    let read = bulk::puts(data, EXPIRY_RULES, |put| puts.push(put));
+    match (read, parsed.as_ref().and_then(second::puts)) {
+        (Ok(count), Some(expected)) => {
+            assert_eq!(count, puts.len());
             let puts: Vec<_> = puts
                 .into_iter()
                 .map(|put| {
@@ -193,8 +196,10 @@ pub fn server_bulk(data: &[u8]) {
         (Err(error), None) => assert!(is_error(&error)),
         (puts, expected) => panic!("{puts:?} is not {expected:?}"),
     }
-    match (bulk::names(data), parsed.as_ref().and_then(second::names)) {
-        (Ok(names), Some(expected)) => assert_eq!(names, expected),
+    let mut names = Vec::new();
+    let read = bulk::names(data, |name| names.push(name));
+    match (read, parsed.as_ref().and_then(second::names)) {
+        (Ok(count), Some(expected)) => assert_eq!((count, names), (expected.len(), expected)),
         (Err(error), None) => assert!(is_error(&error)),
         (names, expected) => panic!("{names:?} is not {expected:?}"),
     }
@@ -207,10 +212,11 @@ pub fn server_bulk(data: &[u8]) {
         (get, expected) => panic!("{get:?} is not {expected:?}"),
     }
     // A shown value is JSON.
-    let shown = Kind::Text.show(data).expect("any value can be shown as text");
-    let shown = json::parse(shown.get().as_bytes()).expect("it is JSON");
+    let json = |shown: &bulk::Shown<'_>| serde_json::to_string(shown).expect("it can be written");
+    let shown = json(&Kind::Text.show(data).expect("any value can be shown as text"));
+    let shown = json::parse(shown.as_bytes()).expect("it is JSON");
     assert_eq!(shown.text(), Some(&*String::from_utf8_lossy(data)));
-    let shown = Kind::Json.show(data).ok();
+    let shown = Kind::Json.show(data).ok().map(|shown| json(&shown));
     let expected = parsed.and_then(|node| std::str::from_utf8(node.raw).ok());
-    assert_eq!(shown.as_ref().map(|shown| shown.get()), expected);
+    assert_eq!(shown.as_deref(), expected);
 }

@@ -116,6 +116,7 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
     let endpoint = Endpoint {
         protocol: composed.protocol.clone(),
         is_socket: composed.is_socket,
+        ..composed.protocol.clone().into()
     };
     let (head, body) = sent(shared, endpoint, request);
     let status = head.status.as_u16();

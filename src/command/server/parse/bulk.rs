@@ -1,10 +1,11 @@
 //! Bodies of bulk requests.
 
 use std::fmt;
+use std::io::Read;
 use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::rules::{self, Expiration, ExpiryRules};
@@ -47,64 +48,77 @@ pub(crate) struct Put {
     pub(crate) metadata: Option<Vec<u8>>,
 }
 
-fn items<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<Vec<T>, ApiError> {
-    let items: Items<T> = serde_json::from_slice(body)
+/// Takes the items of an array one by one while it is read; returns their number. The first item
+/// that is refused is the last one taken, and refuses the body if all of it could be parsed.
+fn each<T: DeserializeOwned>(
+    body: impl Read,
+    take: impl FnMut(usize, T) -> Result<(), ApiError>,
+) -> Result<usize, ApiError> {
+    let mut items = Items {
+        take,
+        taken: 0,
+        refused: None,
+        are_more: false,
+        kind: PhantomData,
+    };
+    let mut json = serde_json::Deserializer::from_reader(body);
+    json.deserialize_seq(&mut items)
+        .and_then(|()| json.end())
         .map_err(|error| ApiError::new(400, 10012, format!("the request body could not be parsed: {error}")))?;
     if items.are_more {
         let message = format!("You can send a maximum of {ITEMS_MAX} items");
         return Err(ApiError::new(400, 10029, message));
     }
-    Ok(items.items)
+    items.refused.map_or(Ok(items.taken), Err)
 }
 
 /// The items of an array, up to the limit. More are noticed, but take no memory.
-struct Items<T> {
-    items: Vec<T>,
+struct Items<T, F> {
+    take: F,
+    taken: usize,
+    refused: Option<ApiError>,
     are_more: bool,
+    kind: PhantomData<T>,
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
-    }
-}
-
-struct ItemsVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
-    type Value = Items<T>;
+impl<'de, T, F> Visitor<'de> for &mut Items<T, F>
+where
+    T: DeserializeOwned,
+    F: FnMut(usize, T) -> Result<(), ApiError>,
+{
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while items.len() < ITEMS_MAX {
-            match array.next_element()? {
-                Some(item) => items.push(item),
-                None => return Ok(Items { items, are_more: false }),
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while self.taken < ITEMS_MAX {
+            let Some(item) = array.next_element()? else {
+                return Ok(());
+            };
+            if self.refused.is_none() {
+                self.refused = (self.take)(self.taken, item).err();
             }
+            self.taken += 1;
         }
-        let mut are_more = false;
         while array.next_element::<IgnoredAny>()?.is_some() {
-            are_more = true;
+            self.are_more = true;
         }
-        Ok(Items { items, are_more })
+        Ok(())
     }
 }
 
-/// The pairs of a bulk put; an error if any is invalid.
-pub(crate) fn puts(body: &[u8], expiry_rules: ExpiryRules) -> Result<Vec<Put>, ApiError> {
-    let pairs = items(body)?.into_iter().enumerate();
-    pairs
-        .map(|(index, Object(pair))| {
-            put_of(pair, expiry_rules).map_err(|error| ApiError {
-                message: format!("item {index}: {}", error.message),
-                ..error
-            })
-        })
-        .collect()
+/// Takes the pairs of a bulk put one by one; returns their number, or an error if any is invalid.
+pub(crate) fn puts(body: impl Read, expiry_rules: ExpiryRules, mut take: impl FnMut(Put)) -> Result<usize, ApiError> {
+    each(body, |index, Object(pair)| {
+        let put = put_of(pair, expiry_rules).map_err(|error| ApiError {
+            message: format!("item {index}: {}", error.message),
+            ..error
+        })?;
+        take(put);
+        Ok(())
+    })
 }
 
 fn put_of(pair: Pair, expiry_rules: ExpiryRules) -> Result<Put, ApiError> {
@@ -132,15 +146,14 @@ fn put_of(pair: Pair, expiry_rules: ExpiryRules) -> Result<Put, ApiError> {
     })
 }
 
-/// The keys of a bulk delete; an error if any is invalid.
-pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, ApiError> {
-    let names = items(body)?.into_iter();
-    names
-        .map(|name| {
-            let (NamedKey::Plain(key) | NamedKey::Object(Listed { name: key })) = name;
-            rules::check_deleted_key(key.as_bytes()).map(|()| key)
-        })
-        .collect()
+/// Takes the keys of a bulk delete one by one; returns their number, or an error if any is invalid.
+pub(crate) fn names(body: impl Read, mut take: impl FnMut(String)) -> Result<usize, ApiError> {
+    each(body, |_, name| {
+        let (NamedKey::Plain(key) | NamedKey::Object(Listed { name: key })) = name;
+        rules::check_deleted_key(key.as_bytes())?;
+        take(key);
+        Ok(())
+    })
 }
 
 #[derive(Deserialize)]
@@ -209,15 +222,45 @@ impl Kind {
     }
 
     /// A value in JSON: as a string, with U+FFFD for invalid UTF-8, or verbatim if it must be JSON.
-    pub(crate) fn show(self, value: &[u8]) -> Result<Box<RawValue>, ApiError> {
+    pub(crate) fn show(self, value: &[u8]) -> Result<Shown<'_>, ApiError> {
         match self {
-            Kind::Text => serde_json::value::to_raw_value(&String::from_utf8_lossy(value))
-                .map_err(|_| ApiError::new(500, 10001, "internal error")),
-            Kind::Json => serde_json::from_slice(value).map_err(|_| {
+            Kind::Text => Ok(Shown::Text(value)),
+            Kind::Json => serde_json::from_slice(value).map(Shown::Json).map_err(|_| {
                 let message = "At least one of the requested keys corresponds to a non-json value";
                 ApiError::new(400, 10001, message)
             }),
         }
+    }
+}
+
+/// A value in JSON, not copied.
+#[derive(Debug)]
+pub(crate) enum Shown<'a> {
+    Text(&'a [u8]),
+    Json(&'a RawValue),
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shown::Json(json) => json.serialize(serializer),
+            Shown::Text(bytes) => serializer.collect_str(&Lossy(bytes)),
+        }
+    }
+}
+
+/// Text, with U+FFFD for what is none.
+struct Lossy<'a>(&'a [u8]);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            formatter.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                formatter.write_str("\u{fffd}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -233,7 +276,8 @@ mod tests {
         };
         let put = |value: &str| {
             let body = serde_json::json!([{ "key": "k", "value": value, "base64": true }]).to_string();
-            puts(body.as_bytes(), rules).map(|puts| puts.into_iter().map(|put| put.value).collect::<Vec<_>>())
+            let mut values = Vec::new();
+            puts(body.as_bytes(), rules, |put| values.push(put.value)).map(|_| values)
         };
         for value in ["+/9hYg==", "+/9hYg", "-_9hYg", "+/9h\r\nYg==\r\n"] {
             assert_eq!(put(value).unwrap(), [b"\xfb\xffab"], "{value}");

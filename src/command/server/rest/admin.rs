@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::RequestContext;
 use super::envelope::{accepted, success};
-use super::routes::{BodySize::Small, Right::Admin, Route, call, route};
+use super::routes::{Right::Admin, Route, call, route};
 use crate::common::objects::Object;
 use crate::common::statistics;
 use crate::server::administration::{cancel_compaction, checkpoint_path};
 use crate::server::blocking::blocking;
-use crate::server::body::Body;
+use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
 use crate::server::response::ApiResponse;
 
@@ -24,14 +24,14 @@ pub(super) const BASE: &str = "/admin/";
 
 #[rustfmt::skip]
 pub(super) static ROUTES: &[Route] = &[
-    route(Method::GET,    "statistics",    "admin_statistics",    (Admin, Small), call!(admin_statistics)),
-    route(Method::POST,   "compact",       "admin_compact",       (Admin, Small), call!(compact)),
-    route(Method::GET,    "compact",       "admin_compact",       (Admin, Small), call!(compaction)),
-    route(Method::DELETE, "compact",       "admin_compact",       (Admin, Small), call!(end_compaction)),
-    route(Method::POST,   "checkpoint",    "admin_checkpoint",    (Admin, Small), call!(checkpoint, body)),
-    route(Method::GET,    "checkpoint",    "admin_checkpoint",    (Admin, Small), call!(last_checkpoint)),
-    route(Method::POST,   "reload-tokens", "admin_reload_tokens", (Admin, Small), call!(reload_tokens)),
-    route(Method::GET,    "watch",         "admin_watch",         (Admin, Small), call!(watch)),
+    route(Method::GET,    "statistics",    "admin_statistics",    Admin, call!(admin_statistics)),
+    route(Method::POST,   "compact",       "admin_compact",       Admin, call!(compact)),
+    route(Method::GET,    "compact",       "admin_compact",       Admin, call!(compaction)),
+    route(Method::DELETE, "compact",       "admin_compact",       Admin, call!(end_compaction)),
+    route(Method::POST,   "checkpoint",    "admin_checkpoint",    Admin, call!(checkpoint, body)),
+    route(Method::GET,    "checkpoint",    "admin_checkpoint",    Admin, call!(last_checkpoint)),
+    route(Method::POST,   "reload-tokens", "admin_reload_tokens", Admin, call!(reload_tokens)),
+    route(Method::GET,    "watch",         "admin_watch",         Admin, call!(watch)),
 ];
 
 /// How long a request waits for the report of what it has started: by default, and at most.
@@ -113,9 +113,10 @@ impl RequestContext<'_> {
         Ok(success(&self.shown_compaction()))
     }
 
-    async fn checkpoint(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    async fn checkpoint(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         let wait = self.wait()?;
-        let asked = body.whole().and_then(|body| serde_json::from_slice(body).ok());
+        let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
+        let asked = body.take_whole().and_then(|body| serde_json::from_slice(&body).ok());
         let Object::<Asked>(Asked { directory: name }) =
             asked.ok_or_else(|| ApiError::new(400, 10012, "the body must be {\"directory\": \"NAME\"}"))?;
         let administration = &self.shared.administration;

@@ -1,27 +1,36 @@
 //! Many keys in one request: put, delete, get.
 
+use std::io::Read;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::RequestContext;
 use super::envelope::{JSON, success};
 use crate::server::blocking::blocking;
-use crate::server::body::Body;
+use crate::server::body::{Body, Unread, Work};
 use crate::server::error::ApiError;
-use crate::server::parse::{bulk, rules};
+use crate::server::parse::bulk::{self, Shown};
+use crate::server::parse::rules;
 use crate::server::response::{ApiResponse, response, to_json};
 
+/// Longest body of a bulk put or delete, in bytes.
+const BULK_BYTES_MAX: usize = 100 << 20;
+
 #[derive(Serialize)]
-struct WithMetadata {
-    value: Box<RawValue>,
+struct WithMetadata<'a> {
+    value: &'a Shown<'a>,
     metadata: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<u64>,
 }
 
-fn whole(body: &Body) -> Result<&[u8], ApiError> {
-    let too_large = || ApiError::new(413, 10012, "the request body is too large");
-    body.whole().ok_or_else(too_large)
+fn too_large() -> ApiError {
+    ApiError::new(413, 10012, "the request body is too large")
+}
+
+fn whole(body: &mut Body) -> Result<impl Read, ApiError> {
+    body.reader().ok_or_else(too_large)
 }
 
 fn done(items: usize) -> ApiResponse {
@@ -30,62 +39,58 @@ fn done(items: usize) -> ApiResponse {
 
 impl RequestContext<'_> {
     /// Puts all pairs, or none.
-    pub(super) async fn bulk_put(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_put(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk put";
         let namespace = self.namespace(OPERATION)?;
+        let mut body = unread.read(&self.holder, BULK_BYTES_MAX, Work::Bulk).await?;
         let shared = self.shared.clone();
         let answered = blocking(move || {
-            let mut body = body;
-            let puts = bulk::puts(whole(&body)?, shared.expiry_rules())?;
-            // The pairs are copies. Frees the body but keeps its memory permit, which covers them
-            // and the batch.
-            body.bytes = Vec::new();
             let mut batch = shared.store.batch();
             batch.durability(shared.durability);
-            for put in &puts {
+            let puts = bulk::puts(whole(&mut body)?, shared.expiry_rules(), |put| {
                 let options = shared.put_options(put.expiration, put.metadata.as_deref());
                 batch.put_with(&namespace, &put.key, &put.value, options);
-            }
-            if !puts.is_empty() {
+            })?;
+            if puts > 0 {
                 batch.commit()?;
             }
-            Ok(done(puts.len()))
+            Ok(done(puts))
         });
         answered.await.map_err(|error| error.of(OPERATION))
     }
 
     /// Deletes all keys, or none.
-    pub(super) async fn bulk_delete(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_delete(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk remove keys";
         let namespace = self.namespace(OPERATION)?;
+        let mut body = unread.read(&self.holder, BULK_BYTES_MAX, Work::Bulk).await?;
         let shared = self.shared.clone();
         let answered = blocking(move || {
-            let names = bulk::names(whole(&body)?)?;
             let mut batch = shared.store.batch();
             batch.durability(shared.durability);
-            for name in &names {
+            let names = bulk::names(whole(&mut body)?, |name| {
                 batch.delete(&namespace, name);
-            }
-            if !names.is_empty() {
+            })?;
+            if names > 0 {
                 batch.commit()?;
             }
-            Ok(done(names.len()))
+            Ok(done(names))
         });
         answered.await.map_err(|error| error.of(OPERATION))
     }
 
-    pub(super) async fn bulk_get(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_get(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk get keys";
         let namespace = self.namespace(OPERATION)?;
-        let shared = self.shared.clone();
+        let mut body = unread.read(&self.holder, bulk::GET_BODY_BYTES_MAX, Work::Small).await?;
+        let (shared, holder) = (self.shared.clone(), self.holder.clone());
         let answered = blocking(move || {
-            let request = bulk::get(whole(&body)?)?;
+            let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
             // Releases the memory of the body before waiting for that of the response.
             drop(body);
-            shared.many(&namespace, &request, AROUND_VALUES, |json, value| {
-                let shown = request.kind.show(value)?;
+            shared.many(&holder, (&namespace, &request), AROUND_VALUES, |json, value, shown| {
                 if !request.with_metadata {
-                    return to_json(json, &shown);
+                    return to_json(json, shown);
                 }
                 let with_metadata = WithMetadata {
                     value: shown,

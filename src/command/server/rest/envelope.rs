@@ -53,6 +53,11 @@ pub(super) fn success_with(result: &impl Serialize, result_info: serde_json::Val
     envelope(200, result, (&[], &[]), Some(result_info))
 }
 
+/// As [`success_with`], without the response around it.
+pub(super) fn success_json(result: &impl Serialize, result_info: serde_json::Value) -> Vec<u8> {
+    json(result, (&[], &[]), Some(result_info))
+}
+
 pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
     let problem = Problem {
         code: error.code,
@@ -66,9 +71,17 @@ pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
 fn envelope(
     status: u16,
     result: &impl Serialize,
-    (errors, messages): (&[Problem<'_>], &[Message<'_>]),
+    told: (&[Problem<'_>], &[Message<'_>]),
     result_info: Option<serde_json::Value>,
 ) -> ApiResponse {
+    response(status, JSON, json(result, told, result_info))
+}
+
+fn json(
+    result: &impl Serialize,
+    (errors, messages): (&[Problem<'_>], &[Message<'_>]),
+    result_info: Option<serde_json::Value>,
+) -> Vec<u8> {
     let envelope = Envelope {
         result,
         success: errors.is_empty(),
@@ -77,6 +90,5 @@ fn envelope(
         result_info,
     };
     // Strings, numbers and JSON: serializing cannot fail.
-    let json = serde_json::to_vec(&envelope).unwrap_or_default();
-    response(status, JSON, json)
+    serde_json::to_vec(&envelope).unwrap_or_default()
 }

@@ -17,16 +17,19 @@ use embercask::Namespace;
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 
+use super::Endpoint;
 use super::access::Access;
-use super::body::Disconnected;
+use super::body::{Disconnected, Unread, Work};
 use super::conditions;
 use super::error::ApiError;
+use super::memory::Holder;
 use super::parse::encoding::{Query, decode};
 use super::parse::head::routed_method;
 use super::parse::rules;
 use super::response::ApiResponse;
 use super::shared::Shared;
 use crate::common::parse::parse_id;
+use crate::planted::{Planted, planted};
 use routes::Parameters;
 
 /// Most bytes of a form besides its value: boundaries, heads and metadata.
@@ -35,37 +38,37 @@ const FORM_BYTES_MAX: u64 = 64 << 10;
 /// Answers a request; returns the operation's name too, for the metrics.
 pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
-    is_socket: bool,
+    endpoint: &Endpoint,
     request: Request<B>,
 ) -> Result<(&'static str, ApiResponse), Disconnected>
 where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
 {
     let (head, body) = request.into_parts();
-    let access = shared.tokens.access(&head.headers, is_socket);
+    let mut unread = Unread::new(shared, body);
     let found = routes::find(&head.method, head.uri.path());
-    let (keep_max, times) = match (&access, &found) {
-        (Ok(_), Ok((route, _))) => route.body.bytes_max(),
-        _ => (0, 1),
-    };
-    let body = shared.read_body(body, keep_max, times).await?;
     let name = found.as_ref().map_or("other", |(route, _)| route.name);
-    let answered = match (access, found) {
+    let answered = match (shared.tokens.access(&head.headers, endpoint.is_socket), found) {
         (Ok(access), Ok((route, parameters))) => {
             let context = RequestContext {
                 shared,
                 access: &access,
+                holder: endpoint.holder(&access),
                 head: &head,
                 parameters,
             };
-            let checked = route.right.check(&access).and_then(|()| context.refuse_conditions());
-            match checked {
-                Ok(()) => (route.handler)(&context, body).await,
+            let allowed = route.right.check(&access);
+            if allowed.is_err() && planted(Planted::MemoryBeforeRights) {
+                let _kept = unread.read(&context.holder, rules::VALUE_BYTES_MAX, Work::Value).await;
+            }
+            match allowed.and_then(|()| context.refuse_conditions()) {
+                Ok(()) => (route.handler)(&context, &mut unread).await,
                 Err(error) => Err(error),
             }
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
+    unread.finish().await?;
     Ok((name, answered.unwrap_or_else(|error| envelope::refused(&error))))
 }
 
@@ -73,6 +76,8 @@ where
 struct RequestContext<'a> {
     shared: &'a Arc<Shared>,
     access: &'a Access,
+    /// Whom memory is counted for.
+    holder: Holder,
     head: &'a Parts,
     parameters: Parameters<'a>,
 }

@@ -9,7 +9,7 @@ use super::RequestContext;
 use super::envelope::success;
 use crate::common::objects::Object;
 use crate::server::blocking::blocking;
-use crate::server::body::Body;
+use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
 use crate::server::parse::rules;
 use crate::server::response::ApiResponse;
@@ -62,15 +62,16 @@ impl RequestContext<'_> {
         Ok(shown_ttl(self.namespace("get default TTL")?.default_ttl()))
     }
 
-    pub(super) async fn set_default_ttl(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn set_default_ttl(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "set default TTL";
         let namespace = self.namespace(OPERATION)?;
         let wrong = || {
             let message = "the body must be {\"default_ttl\": SECONDS}, or null instead of the seconds";
             ApiError::new(400, 10012, message).of(OPERATION)
         };
-        let body = body.whole().ok_or_else(wrong)?;
-        let Object::<Given>(given) = serde_json::from_slice(body).map_err(|_| wrong())?;
+        let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
+        let body = body.take_whole().ok_or_else(wrong)?;
+        let Object::<Given>(given) = serde_json::from_slice(&body).map_err(|_| wrong())?;
         let ttl = match given.default_ttl {
             serde_json::Value::Null => None,
             serde_json::Value::Number(seconds) => {

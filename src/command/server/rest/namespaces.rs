@@ -10,7 +10,7 @@ use super::envelope::{success, success_with, success_with_messages};
 use crate::common::objects::{MemberNames, Object};
 use crate::common::statistics;
 use crate::server::blocking::blocking;
-use crate::server::body::Body;
+use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
 use crate::server::response::ApiResponse;
 use crate::server::shared::Shared;
@@ -63,17 +63,17 @@ fn not_kept(members: &MemberNames) -> Vec<String> {
 }
 
 /// The title in a body, and messages about what else is in it.
-fn title(body: &Body) -> Result<(String, Vec<String>), ApiError> {
+fn title(body: Option<Vec<u8>>) -> Result<(String, Vec<String>), ApiError> {
     let missing = || ApiError::new(400, 10019, "request is missing a title definition");
-    let body = body.whole().ok_or_else(missing)?;
+    let body = body.ok_or_else(missing)?;
     let Object::<Titled>(titled) =
-        serde_json::from_slice(body).map_err(|_| ApiError::new(400, 10012, "the request body could not be parsed"))?;
+        serde_json::from_slice(&body).map_err(|_| ApiError::new(400, 10012, "the request body could not be parsed"))?;
     let title = titled.title.filter(|title| !title.is_empty()).ok_or_else(missing)?;
     if title.chars().count() > TITLE_CHARACTERS_MAX {
         let message = format!("the title has more than {TITLE_CHARACTERS_MAX} characters");
         return Err(ApiError::new(400, 10019, message));
     }
-    let members: MemberNames = serde_json::from_slice(body).unwrap_or_default();
+    let members: MemberNames = serde_json::from_slice(&body).unwrap_or_default();
     Ok((title, not_kept(&members)))
 }
 
@@ -131,9 +131,10 @@ impl RequestContext<'_> {
         Ok(success_with(&shown, info))
     }
 
-    pub(super) async fn create_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn create_namespace(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "create namespace";
-        let (title, messages) = title(&body)?;
+        let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
+        let (title, messages) = title(body.take_whole())?;
         let shared = self.shared.clone();
         let created = blocking(move || {
             let _names = names(&shared);
@@ -150,10 +151,11 @@ impl RequestContext<'_> {
         Ok(success(&shown(&self.namespace("get namespace")?)))
     }
 
-    pub(super) async fn rename_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn rename_namespace(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "rename namespace";
         let namespace = self.namespace(OPERATION)?;
-        let (title, messages) = title(&body)?;
+        let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
+        let (title, messages) = title(body.take_whole())?;
         let (renamed, shared) = (namespace.clone(), self.shared.clone());
         let done = blocking(move || {
             let _names = names(&shared);

@@ -7,14 +7,12 @@ use std::pin::Pin;
 
 use hyper::Method;
 
-use super::{FORM_BYTES_MAX, RequestContext, admin};
+use super::{RequestContext, admin};
 use crate::server::access::Access;
-use crate::server::body::Body;
+use crate::server::body::Unread;
 use crate::server::error::ApiError;
 use crate::server::parse::head::routed_method;
-use crate::server::parse::{bulk, rules};
 use crate::server::response::ApiResponse;
-use BodySize::{Bulk, BulkGet, Small, Value};
 use Right::{Admin, Read, ReadAll, Write, WriteAll};
 
 /// A path of namespaces, or below.
@@ -24,7 +22,8 @@ macro_rules! kv {
     };
 }
 
-/// A handler that calls this function, with or without the request's body.
+/// A handler that calls this function, with or without the request's body. One that takes the body
+/// checks everything else before it reads it.
 macro_rules! call {
     ($function:ident) => {
         |context, _| Box::pin(context.$function())
@@ -35,33 +34,33 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Method, path after [`BASE`], name in the metrics, right, body, handler.
+/// Method, path after [`BASE`], name in the metrics, right, handler.
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
-    route(GET,    "user",                         "account",          (Read, Small),       call!(user)),
-    route(GET,    "user/tokens/verify",           "account",          (Read, Small),       call!(verify_token)),
-    route(GET,    "accounts",                     "account",          (Read, Small),       call!(accounts)),
-    route(GET,    "memberships",                  "account",          (Read, Small),       call!(memberships)),
-    route(GET,    "embercask/statistics",         "statistics",       (ReadAll, Small),    call!(statistics)),
-    route(GET,    kv!(""),                        "list_namespaces",  (Read, Small),       call!(list_namespaces)),
-    route(POST,   kv!(""),                        "create_namespace", (WriteAll, Small),   call!(create_namespace, body)),
-    route(GET,    kv!("/{id}"),                   "get_namespace",    (Read, Small),       call!(get_namespace)),
-    route(PUT,    kv!("/{id}"),                   "rename_namespace", (WriteAll, Small),   call!(rename_namespace, body)),
-    route(DELETE, kv!("/{id}"),                   "remove_namespace", (WriteAll, Small),   call!(remove_namespace)),
-    route(GET,    kv!("/{id}/statistics"),        "namespace_stats",  (Read, Small),       call!(namespace_statistics)),
-    route(GET,    kv!("/{id}/count"),             "count",            (Read, Small),       call!(count_keys)),
-    route(GET,    kv!("/{id}/default_ttl"),       "default_ttl",      (Read, Small),       call!(default_ttl)),
-    route(PUT,    kv!("/{id}/default_ttl"),       "default_ttl",      (Write, Small),      call!(set_default_ttl, body)),
-    route(DELETE, kv!("/{id}/default_ttl"),       "default_ttl",      (Write, Small),      call!(remove_default_ttl)),
-    route(GET,    kv!("/{id}/keys"),              "list",             (Read, Small),       call!(list_keys)),
-    route(GET,    kv!("/{id}/values/{key}"),      "get",              (Read, Small),       call!(get)),
-    route(PUT,    kv!("/{id}/values/{key}"),      "put",              (Write, Value),      call!(put, body)),
-    route(DELETE, kv!("/{id}/values/{key}"),      "delete",           (Write, Small),      call!(delete)),
-    route(GET,    kv!("/{id}/metadata/{key}"),    "metadata",         (Read, Small),       call!(metadata)),
-    route(PUT,    kv!("/{id}/bulk"),              "bulk_put",         (Write, Bulk),       call!(bulk_put, body)),
-    route(DELETE, kv!("/{id}/bulk"),              "bulk_delete",      (Write, Bulk),       call!(bulk_delete, body)),
-    route(POST,   kv!("/{id}/bulk/delete"),       "bulk_delete",      (Write, Bulk),       call!(bulk_delete, body)),
-    route(POST,   kv!("/{id}/bulk/get"),          "bulk_get",         (Read, BulkGet),     call!(bulk_get, body)),
+    route(GET,    "user",                         "account",          Read,     call!(user)),
+    route(GET,    "user/tokens/verify",           "account",          Read,     call!(verify_token)),
+    route(GET,    "accounts",                     "account",          Read,     call!(accounts)),
+    route(GET,    "memberships",                  "account",          Read,     call!(memberships)),
+    route(GET,    "embercask/statistics",         "statistics",       ReadAll,  call!(statistics)),
+    route(GET,    kv!(""),                        "list_namespaces",  Read,     call!(list_namespaces)),
+    route(POST,   kv!(""),                        "create_namespace", WriteAll, call!(create_namespace, body)),
+    route(GET,    kv!("/{id}"),                   "get_namespace",    Read,     call!(get_namespace)),
+    route(PUT,    kv!("/{id}"),                   "rename_namespace", WriteAll, call!(rename_namespace, body)),
+    route(DELETE, kv!("/{id}"),                   "remove_namespace", WriteAll, call!(remove_namespace)),
+    route(GET,    kv!("/{id}/statistics"),        "namespace_stats",  Read,     call!(namespace_statistics)),
+    route(GET,    kv!("/{id}/count"),             "count",            Read,     call!(count_keys)),
+    route(GET,    kv!("/{id}/default_ttl"),       "default_ttl",      Read,     call!(default_ttl)),
+    route(PUT,    kv!("/{id}/default_ttl"),       "default_ttl",      Write,    call!(set_default_ttl, body)),
+    route(DELETE, kv!("/{id}/default_ttl"),       "default_ttl",      Write,    call!(remove_default_ttl)),
+    route(GET,    kv!("/{id}/keys"),              "list",             Read,     call!(list_keys)),
+    route(GET,    kv!("/{id}/values/{key}"),      "get",              Read,     call!(get)),
+    route(PUT,    kv!("/{id}/values/{key}"),      "put",              Write,    call!(put, body)),
+    route(DELETE, kv!("/{id}/values/{key}"),      "delete",           Write,    call!(delete)),
+    route(GET,    kv!("/{id}/metadata/{key}"),    "metadata",         Read,     call!(metadata)),
+    route(PUT,    kv!("/{id}/bulk"),              "bulk_put",         Write,    call!(bulk_put, body)),
+    route(DELETE, kv!("/{id}/bulk"),              "bulk_delete",      Write,    call!(bulk_delete, body)),
+    route(POST,   kv!("/{id}/bulk/delete"),       "bulk_delete",      Write,    call!(bulk_delete, body)),
+    route(POST,   kv!("/{id}/bulk/get"),          "bulk_get",         Read,     call!(bulk_get, body)),
 ];
 
 const GET: Method = Method::GET;
@@ -83,11 +82,10 @@ pub(super) struct Route {
     /// Its name in the metrics.
     pub(super) name: &'static str,
     pub(super) right: Right,
-    pub(super) body: BodySize,
     pub(super) handler: Handler,
 }
 
-type Handler = for<'a> fn(&'a RequestContext<'a>, Body) -> Responding<'a>;
+type Handler = for<'a> fn(&'a RequestContext<'a>, &'a mut Unread<'_>) -> Responding<'a>;
 
 type Responding<'a> = Pin<Box<dyn Future<Output = Result<ApiResponse, ApiError>> + Send + 'a>>;
 
@@ -95,7 +93,7 @@ pub(super) const fn route(
     method: Method,
     path: &'static str,
     name: &'static str,
-    (right, body): (Right, BodySize),
+    right: Right,
     handler: Handler,
 ) -> Route {
     Route {
@@ -103,7 +101,6 @@ pub(super) const fn route(
         path,
         name,
         right,
-        body,
         handler,
     }
 }
@@ -134,29 +131,6 @@ impl Right {
             access.check_admin()?;
         }
         Ok(())
-    }
-}
-
-/// How much of a body to keep.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum BodySize {
-    Small,
-    Value,
-    Bulk,
-    BulkGet,
-}
-
-impl BodySize {
-    /// Bytes of the largest body, and the multiple of it that processing may take.
-    pub(super) fn bytes_max(self) -> (usize, usize) {
-        match self {
-            Small => (64 << 10, 2),
-            // A form is copied, and its value once more.
-            Value => (rules::VALUE_BYTES_MAX + FORM_BYTES_MAX as usize, 3),
-            // Parsed into strings, which are copied into a batch.
-            Bulk => (100 << 20, 3),
-            BulkGet => (bulk::GET_BODY_BYTES_MAX, 3),
-        }
     }
 }
 

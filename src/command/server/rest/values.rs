@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 
-use super::envelope::{success, success_with, success_with_messages};
+use super::envelope::{JSON, success, success_json, success_with_messages};
 use super::{FORM_BYTES_MAX, RequestContext};
 use crate::server::blocking::blocking;
-use crate::server::body::Body;
+use crate::server::body::{Unread, Work};
 use crate::server::conditions::Conditions;
 use crate::server::error::ApiError;
-use crate::server::listing::{listed, page};
+use crate::server::listing::{listed, page, response_bytes};
 use crate::server::parse::form::{self, Form};
 use crate::server::parse::rules;
 use crate::server::reading::Reading;
-use crate::server::response::{ApiResponse, set_etag, set_header};
+use crate::server::response::{ApiResponse, response, set_etag, set_header};
 use crate::server::writing::Put;
 
 /// The metadata that belong to a value, as JSON in UTF-8.
@@ -55,7 +55,7 @@ impl RequestContext<'_> {
         Ok(success(&rules::metadata_json(value.metadata())))
     }
 
-    pub(super) async fn put(&self, mut body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn put(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "put";
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
@@ -63,11 +63,17 @@ impl RequestContext<'_> {
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.expiry_rules())
             .map_err(of_operation)?;
-        // A body that is too long was not kept whole, so refuse it before reading it.
+        let conditions = Conditions::of(&self.head.headers).map_err(of_operation)?;
         let boundary = form::boundary(&self.head.headers).map_err(of_operation)?;
         let framing = if boundary.is_some() { FORM_BYTES_MAX } else { 0 };
+        let most = rules::VALUE_BYTES_MAX + FORM_BYTES_MAX as usize;
+        let mut body = unread
+            .read(&self.holder, most, Work::Value)
+            .await
+            .map_err(of_operation)?;
+        // A body that is too long was not kept, so refuse it before reading it.
         rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
-        let bytes = Bytes::from(std::mem::take(&mut body.bytes));
+        let bytes = Bytes::from(body.take_whole().unwrap_or_default());
         let Form {
             value,
             metadata,
@@ -87,7 +93,7 @@ impl RequestContext<'_> {
             key,
             expiration,
             metadata: metadata.map_err(of_operation)?.flatten().map(<[u8]>::to_vec),
-            conditions: Conditions::of(&self.head.headers).map_err(of_operation)?,
+            conditions,
         };
         let shared = self.shared.clone();
         let etag = blocking(move || {
@@ -123,11 +129,15 @@ impl RequestContext<'_> {
         let prefix = self.parameter("prefix")?.unwrap_or_default();
         rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;
         let cursor = self.parameter("cursor")?;
+        let (shared, holder) = (self.shared.clone(), self.holder.clone());
         blocking(move || {
-            let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
-            let keys = listed(&page, |json| json);
-            let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
-            Ok(success_with(&keys, info))
+            let json = shared.body_memory.response(&holder, response_bytes(limit), || {
+                let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
+                let keys = listed(&page, |json| json);
+                let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
+                Ok(success_json(&keys, info))
+            })?;
+            Ok(response(200, JSON, json))
         })
         .await
         .map_err(of_operation)
