@@ -2,7 +2,7 @@
 // CHROMIUM names a program other than /usr/bin/chromium; E2E_SCREENSHOTS a folder to keep screenshots in.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { crc32, deflateSync } from 'node:zlib';
@@ -102,6 +102,14 @@ export class Driver {
     return answer.result;
   }
 
+  /** Puts a key as another client does. */
+  async other(key, value, { metadata, query = '' } = {}) {
+    const form = new FormData();
+    form.append('value', new Blob([value]));
+    if (metadata) form.append('metadata', metadata);
+    assert.equal((await this.api('PUT', `/${this.id}/values/${encodeURIComponent(key)}${query}`, form)).status, 200);
+  }
+
   stored(key) {
     return this.api('GET', `/${this.id}/values/${encodeURIComponent(key)}`);
   }
@@ -188,6 +196,25 @@ export class Driver {
     const [made, url] = this.requests[0].split(' ');
     assert.equal(made, method);
     assert.match(url, path);
+  }
+
+  conflict() {
+    return this.until('a conflict is shown', () => document.querySelector('#conflict-dialog').open);
+  }
+
+  /** Checks that Chromium reported requests that were refused, and nothing else: it reports every error status. */
+  refused(times, status = 412) {
+    const found = this.problems.splice(0);
+    assert.equal(found.length, times, found.join('\n'));
+    for (const line of found) assert.match(line, new RegExp(`^console: error Failed to load resource: .* ${status}`));
+  }
+
+  /** A file that the page has saved. */
+  async download(name) {
+    for (const end = Date.now() + PATIENCE / 3; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 25))) {
+      if ((await readdir(this.downloads)).includes(name)) return readFile(join(this.downloads, name));
+    }
+    return assert.fail(`${name} was not downloaded`);
   }
 
   /** Signs in with this token. */

@@ -1,4 +1,4 @@
-// The web page: what it showed from the beginning. `page-changes.test.mjs` has what changes keys, many of them, or the address.
+// The web page: what it showed from the beginning. `page-editing` and `page-listing` have more.
 import assert from 'node:assert/strict';
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -31,11 +31,11 @@ async function pairsOf(id, keys, signal, failed) {
       return [];
     }
   }
-  let values;
+  let text;
   try {
-    const json = { keys: keys.map(key => key.name) };
+    const json = { keys: keys.map(key => key.name), withMetadata: true };
     const response = await call("POST", namespacePath(id) + "/bulk/get", { json, signal });
-    ({ result: { values } } = await response.json());
+    text = await response.text();
   } catch (error) {
     if (![400, 413, 414, 500].includes(error.status)) throw error;
     const half = Math.ceil(keys.length / 2);
@@ -45,13 +45,21 @@ async function pairsOf(id, keys, signal, failed) {
     ];
   }
   const pairs = [];
-  for (const key of keys) {
-    const text = Object.hasOwn(values, key.name) ? values[key.name] : null;
+  for (const [name, found] of jsonMembers(jsonMember(jsonMember(text, "result"), "values"))) {
+    const { value, expiration } = JSON.parse(found) ?? {};
     // The replacement character may stand for bytes that are not text.
-    if (text?.includes("\ufffd")) pairs.push(...await pairsOf(id, [key], signal, failed));
-    else if (text !== null) pairs.push(exportedPair(key, { text }));
+    if (value?.includes("\ufffd")) pairs.push(...await pairsOf(id, [{ name }], signal, failed));
+    else if (value !== undefined) {
+      pairs.push(exportedPair({ name, expiration, metadata: metadataIn(found) }, { text: value }));
+    }
   }
   return pairs;
+}
+
+/** The metadata in an answer to a bulk get, as they were stored: of the same moment as the value, not of the listing. */
+function metadataIn(found) {
+  const metadata = jsonMember(found, "metadata");
+  return metadata === "null" ? undefined : metadata;
 }
 
 /** Exports pages of keys; returns what could not be exported. */

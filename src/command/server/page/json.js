@@ -66,14 +66,14 @@ function* jsonItems(text) {
   }
 }
 
-/** The text of a member of a valid JSON object; undefined if it has none. The last one counts, as in JSON.parse. */
-function jsonMember(text, wanted) {
-  let depth = 0, name = null, from = -1, to = -1, found;
+/** Name and text of each member of a valid JSON object. */
+function* jsonMembers(text) {
+  let depth = 0, name = null, from = -1, to = -1;
   for (const [at, end] of jsonTokens(text)) {
     const first = text[at], closes = first === "}" || first === "]";
     if (closes) depth -= 1;
     if (from >= 0 && (depth === 0 || (depth === 1 && first === ","))) {
-      if (name === wanted) found = text.slice(from, to);
+      yield [name, text.slice(from, to)];
       [name, from] = [null, -1];
     } else if (depth === 1 && name === null && first === '"') {
       name = JSON.parse(text.slice(at, end));
@@ -83,8 +83,10 @@ function jsonMember(text, wanted) {
     if (first === "{" || first === "[") depth += 1;
     to = end;
   }
-  return found;
 }
+
+/** The text of a member of a valid JSON object; undefined if it has none. The last one counts, as in JSON.parse. */
+const jsonMember = (text, wanted) => new Map(jsonMembers(text)).get(wanted);
 
 /** The metadata of each key of a listing, verbatim from the response. */
 function listedMetadata(text) {

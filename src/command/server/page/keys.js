@@ -7,7 +7,9 @@ async function showNamespace() {
   if (isOther) {
     state.namespace = state.namespaces?.find(namespace => namespace.id === id) ?? { id };
     state.selected.clear();
-    byId("key-rows").replaceChildren();
+    Object.assign(state, { keys: [], next: "", listed: "" });
+    closeValue();
+    showKeys();
   }
   byId("keys-title").replaceChildren(named(state.namespace.title ?? id));
   for (const name of ["prefix", "contains"]) byId(name).value = state.place[name];
@@ -73,6 +75,7 @@ const isSearch = () => Boolean(state.place.contains);
 
 function whyNoKeys() {
   if (isSearch()) return "No key was found that contains this.";
+  if (!state.listed) return "";
   if (state.next) return "This page has no key that is text.";
   return state.place.prefix ? "No key begins with this prefix." : "There are no keys.";
 }
@@ -116,7 +119,10 @@ byId("limit").addEventListener("change", () => {
   showTitle();
   follow();
 });
-byId("keys-refresh").addEventListener("click", () => follow({ reloads: true }));
+byId("keys-refresh").addEventListener("click", async () => {
+  await follow({ reloads: true });
+  byId("keys-refresh").focus();
+});
 
 function turnKeys(change, before) {
   visit({ key: null, ...change }, { before });

@@ -10,9 +10,14 @@ let lastPicked = null;
 function pick(key, isRange) {
   const from = isRange ? state.keys.indexOf(lastPicked) : -1, at = state.keys.indexOf(key);
   const range = from < 0 ? [key] : state.keys.slice(Math.min(from, at), Math.max(from, at) + 1);
-  for (const each of range) setPicked(each, key.box.checked);
+  pickAll(range, key.box.checked);
   lastPicked = key;
+}
+
+function pickAll(keys, isPicked) {
+  for (const key of keys) setPicked(key, isPicked);
   showSelection();
+  if (isPicked && state.selected.size === SELECTED_MAX) say(`At most ${count(SELECTED_MAX)} keys can be selected.`);
 }
 
 function setPicked(key, isPicked) {
@@ -34,15 +39,11 @@ function showSelection() {
     + (size > here ? `, ${count(size - here)} of them not on this page` : "");
 }
 
-byId("pick-all").addEventListener("click", () => {
-  for (const key of state.keys) setPicked(key, byId("pick-all").checked);
-  showSelection();
-});
+byId("pick-all").addEventListener("click", () => pickAll(state.keys, byId("pick-all").checked));
 
 byId("clear-selection").addEventListener("click", () => {
-  for (const key of state.keys) setPicked(key, false);
   state.selected.clear();
-  showSelection();
+  pickAll(state.keys, false);
 });
 
 byId("delete-selected").addEventListener("click", askToDeleteSelected);

@@ -76,6 +76,11 @@ function route() {
 
 async function arrive(before) {
   if (!state.access) await loadAccess();
+  // The statistics are of all namespaces.
+  if (state.place.view === "statistics" && !state.access.all_namespaces) {
+    history.replaceState(null, "", "#namespaces");
+    state.place.view = "namespaces";
+  }
   const { view } = state.place;
   showTitle();
   if (view === "namespace") return showNamespace();
