@@ -72,43 +72,6 @@ fn an_expiry_is_shown_and_changed_and_all_else_stays() {
 }
 
 #[test]
-fn a_key_is_renamed_with_all_it_has_and_replaces_no_other() {
-    let at = Workplace::with_namespace();
-    at.done([
-        "set",
-        "-n",
-        "N",
-        "a",
-        "1",
-        "--metadata",
-        "{\"m\":1}",
-        "--expiration",
-        "4000000000",
-    ]);
-    at.done(["set", "-n", "N", "other", "2"]);
-    let told = at.fails(1, ["key", "rename", "-n", "N", "a", "other"]);
-    assert!(
-        told.contains("already a key \"other\"") && told.contains("--force"),
-        "{told}"
-    );
-    assert_eq!(at.text(["get", "-n", "N", "a", "other", "--text"]), "1\n2\n");
-    let told = at.text(["rename", "-n", "N", "a", "b", "--os"]);
-    assert_eq!(told, "Renamed the key \"a\" of \"N\" to \"b\".\n");
-    let shown = at.json(["get", "-n", "N", "b", "--json"]);
-    assert_eq!(
-        (&shown["value"], &shown["metadata"], &shown["expiration"]),
-        (&json!("1"), &json!({"m": 1}), &json!(4_000_000_000_u64))
-    );
-    at.fails(1, ["get", "-n", "N", "a"]);
-    at.fails(1, ["mv", "-n", "N", "a", "c"]);
-    at.done(["mv", "-n", "N", "62", "0x6f74686572", "--key-format", "hex", "--force"]);
-    assert_eq!(at.text(["ls", "-n", "N", "--text"]), "other\n");
-    assert_eq!(at.text(["get", "-n", "N", "other"]), "1");
-    at.fails(2, ["mv", "-n", "N", "other", "other", "--force"]);
-    assert_eq!(at.text(["get", "-n", "N", "other"]), "1");
-}
-
-#[test]
 fn watching_ends_with_ctrl_c_and_says_why_it_cannot_begin() {
     let at = Workplace::with_namespace();
     let mut child = at.spawned(["watch", "-n", "N", "--prefix", "a", "--key-format", "raw"]);

@@ -43,8 +43,8 @@ pub(super) fn ttl(session: &Session, arguments: &Ttl) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// Changes the expiry of a key. The engine writes the value that it has read again, on the condition
-/// that it is still the newest, so that no write in between is lost.
+/// Changes the expiry of a key. The engine writes the value that it has read once more, on the
+/// condition that it is still the newest, so that no write in between is lost.
 pub(super) fn expire(session: &Session, arguments: &Expire) -> Outcome {
     let key = arguments.key_format.parse(&arguments.key)?;
     let namespace = session.namespace(&arguments.target)?;
