@@ -134,6 +134,12 @@ breakages! {
     ResumeAnotherExport,
     /// An import resumes in an older copy of the store.
     ImportIntoOlderCopy,
+    /// A command on a server accepts any certificate.
+    TrustAnyCertificate,
+    /// A conditional put is sent again although the first one may have been done.
+    RepeatConditionalPut,
+    /// A conditional put is sent to a server that ignores conditions.
+    OverwriteUnjudged,
 }
 
 /// Whether this is broken in this build and this process.

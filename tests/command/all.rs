@@ -19,6 +19,7 @@ mod memory;
 mod miniflare;
 mod operations;
 mod page;
+mod remote;
 mod requests;
 mod rest;
 mod shell;

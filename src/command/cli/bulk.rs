@@ -1,14 +1,12 @@
 //! `embercask bulk`: the files of `wrangler kv bulk`.
 
-use std::io::Write as _;
-
 use embercask::{Error, ErrorKind, Namespace, Value};
 use serde::Deserialize;
 
 use super::arguments::{Bulk, Class};
 use super::destination::{Destination, Place};
-use super::output::{TextOrBase64, json, stdout};
 use super::pair::Pair;
+use super::printed_values::PrintedValues;
 use super::remarks::Remarks;
 use super::session::Session;
 use super::transfer::array::Item;
@@ -19,7 +17,7 @@ use crate::common::interrupt;
 use crate::common::json_text;
 use crate::common::objects::NamedKey;
 use crate::common::parse::decode_base64;
-use crate::common::text::{count, escape};
+use crate::common::text::count;
 
 /// Keys read at a time.
 const GET_KEYS: usize = 1000;
@@ -102,9 +100,25 @@ pub(super) fn put_all(
     rules: Rules,
     input: Input,
 ) -> Outcome<u64> {
-    let called = format!("{}, pair", input.name);
     let destination = Destination::store(namespace.store().clone(), class.durability());
-    let place = Place::Store(namespace);
+    put_to(session, destination, &Place::Store(namespace), rules, input)
+}
+
+/// Deletes the keys of a file.
+pub(super) fn delete_all(namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+    let destination = Destination::store(namespace.store().clone(), class.durability());
+    delete_from(destination, &Place::Store(namespace), input)
+}
+
+/// As [`put_all`], to any destination.
+pub(super) fn put_to(
+    session: &Session,
+    destination: Destination,
+    place: &Place,
+    rules: Rules,
+    input: Input,
+) -> Outcome<u64> {
+    let called = format!("{}, pair", input.name);
     let mut writer = Writer::new(destination, rules, called.clone());
     let written = write(&mut writer, input, |item, remarks| {
         Ok(Pair::read(item, &called, remarks)?.into_write(place.clone()))
@@ -113,11 +127,9 @@ pub(super) fn put_all(
     written
 }
 
-/// Deletes the keys of a file.
-pub(super) fn delete_all(namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+/// As [`delete_all`], from any destination.
+pub(super) fn delete_from(destination: Destination, place: &Place, input: Input) -> Outcome<u64> {
     let called = format!("{}, key", input.name);
-    let destination = Destination::store(namespace.store().clone(), class.durability());
-    let place = Place::Store(namespace);
     let mut writer = Writer::new(destination, Rules::default(), called.clone());
     write(&mut writer, input, |item, _| {
         Ok(Write {
@@ -169,55 +181,40 @@ fn values(namespace: &Namespace, keys: &[Vec<u8>]) -> Outcome<Vec<Result<Option<
 
 fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
     let _expected = interrupt::expect();
-    let mut out = stdout();
-    let mut keys = Vec::new();
-    let mut is_first = true;
+    let mut printed = PrintedValues::new();
     let mut damaged = 0;
-    let mut show = |keys: &mut Vec<Vec<u8>>, out: &mut dyn std::io::Write| -> Outcome {
+    for_each_group(input, |keys| {
         for (key, value) in keys.iter().zip(values(namespace, keys)?) {
-            let value = match value {
+            match value {
                 // Left out: null would mean that the key is absent.
                 Err(error) if error.kind() == ErrorKind::Corruption => {
                     damaged += 1;
                     session.tell_damage(&error);
-                    continue;
                 }
-                value => value?,
-            };
-            let name = std::str::from_utf8(key).map_err(|_| {
-                Failure::usage(
-                    format!("the key \"{}\" is not text, as a JSON object requires", escape(key)),
-                    "use `embercask key get --key-format escaped` for it",
-                )
-            })?;
-            out.write_all(if is_first { b"{\n  " } else { b",\n  " })?;
-            is_first = false;
-            json(out, &name)?;
-            out.write_all(b": ")?;
-            // As in wrangler, null for an absent key. A value that is not text is an object with
-            // its base64.
-            match value.as_deref().map(TextOrBase64::of) {
-                None => out.write_all(b"null")?,
-                Some(TextOrBase64 { text: Some(text), .. }) => json(out, &text)?,
-                Some(TextOrBase64 { base64, .. }) => json(out, &serde_json::json!({ "base64": base64 }))?,
+                value => printed.value(key, value?.as_deref())?,
             }
         }
-        keys.clear();
         Ok(())
-    };
+    })?;
+    printed.end()?;
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(damaged, "they are left out"));
+    }
+    Ok(())
+}
+
+/// Passes on the keys of a file, many at a time.
+pub(super) fn for_each_group(input: Input, mut take: impl FnMut(&[Vec<u8>]) -> Outcome) -> Outcome {
     let called = format!("{}, key", input.name);
+    let mut keys = Vec::new();
     array::for_each(input, |item| {
         keys.push(key_of(item, &called)?);
         if keys.len() < GET_KEYS {
             return Ok(());
         }
-        show(&mut keys, &mut out)
+        take(&keys)?;
+        keys.clear();
+        Ok(())
     })?;
-    show(&mut keys, &mut out)?;
-    out.write_all(if is_first { b"{}\n" } else { b"\n}\n" })?;
-    out.flush()?;
-    if damaged > 0 {
-        return Err(Failure::damaged_keys(damaged, "they are left out"));
-    }
-    Ok(())
+    take(&keys)
 }

@@ -1,33 +1,40 @@
 //! Where bulk writes and imports go to.
 
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use embercask::{Durability, Error, ErrorKind, Namespace, PutOptions, Store};
 
+use super::remote::{self, Client, writes};
 use super::writer::{Change, Lifetime, Write};
 use crate::common::failure::{Failure, Outcome};
 
-/// A store.
+/// A store, or a server.
 pub(crate) enum Destination {
     Store { store: Store, durability: Durability },
+    Server(Rc<Client>),
 }
 
 /// A namespace of a destination.
 #[derive(Clone)]
 pub(crate) enum Place {
     Store(Namespace),
+    Server(remote::Namespace),
 }
 
 /// Why writes were not done.
 pub(crate) enum Refused {
     /// One of them is invalid, so none was done. Alone, it would be named.
     Invalid(Failure),
+    /// One of them expires too soon for the server.
+    Expiry(Failure),
     Other(Failure),
 }
 
 impl Refused {
     pub(crate) fn into_failure(self) -> Failure {
-        let (Refused::Invalid(failure) | Refused::Other(failure)) = self;
+        let (Refused::Invalid(failure) | Refused::Expiry(failure) | Refused::Other(failure)) = self;
         failure
     }
 }
@@ -42,17 +49,13 @@ impl From<Error> for Refused {
 }
 
 impl Place {
-    /// Whether it has this key.
-    pub(crate) fn contains(&self, key: &[u8]) -> Outcome<bool> {
+    fn of_store(&self) -> Outcome<&Namespace> {
         match self {
-            Place::Store(namespace) => Ok(namespace.contains(key)?),
-        }
-    }
-
-    /// Its id.
-    pub(crate) fn id(&self) -> u128 {
-        match self {
-            Place::Store(namespace) => namespace.id(),
+            Place::Store(namespace) => Ok(namespace),
+            Place::Server(namespace) => Err(Failure::usage(
+                format!("the namespace \"{}\" is not of this store", namespace.name),
+                "",
+            )),
         }
     }
 }
@@ -63,10 +66,11 @@ impl Destination {
     }
 
     /// What tells this destination from others, and its newest sequence, which is lower in an older
-    /// copy of it.
+    /// copy of it. Those of a server are not known: it is told by its address.
     pub(crate) fn identity(&self) -> (String, u64) {
         match self {
             Destination::Store { store, .. } => (format!("{:032x}", store.id()), store.stats().last_sequence),
+            Destination::Server(client) => (client.identity(), 0),
         }
     }
 
@@ -74,6 +78,15 @@ impl Destination {
     pub(crate) fn now_ms(&self) -> u64 {
         match self {
             Destination::Store { store, .. } => store.now_ms(),
+            Destination::Server(_) => writes::now_ms(),
+        }
+    }
+
+    /// What was not imported because it has expired.
+    pub(crate) fn expired(&self) -> &'static str {
+        match self {
+            Destination::Store { .. } => "had expired",
+            Destination::Server(_) => "had expired, or will too soon for the server",
         }
     }
 
@@ -81,12 +94,13 @@ impl Destination {
     pub(crate) fn namespace(&self, name: &str) -> Outcome<Place> {
         match self {
             Destination::Store { store, .. } => Ok(Place::Store(store.namespace(name)?)),
+            Destination::Server(client) => Ok(Place::Server(remote::found_or_created(client, name)?)),
         }
     }
 
     /// The namespace with this name. It is created with this id if there is none, and with another
-    /// one if the id is taken. Its default lifetime is set, with `keep_default_ttl` only if it has
-    /// none.
+    /// one if the id is taken, or on a server. Its default lifetime is set, with `keep_default_ttl`
+    /// only if it has none.
     pub(crate) fn declare(
         &self,
         name: &str,
@@ -94,7 +108,17 @@ impl Destination {
         default_ttl: Option<Duration>,
         keep_default_ttl: bool,
     ) -> Outcome<Place> {
-        let Destination::Store { store, .. } = self;
+        let store = match self {
+            Destination::Store { store, .. } => store,
+            Destination::Server(client) => {
+                if default_ttl.is_some() {
+                    client.note(&format!(
+                        "The default lifetime of \"{name}\" is not set: the REST API has none."
+                    ));
+                }
+                return self.namespace(name);
+            }
+        };
         let namespace = match (store.open_namespace(name), id) {
             (Err(error), Some(id)) if error.kind() == ErrorKind::NotFound && store.namespace_by_id(id)?.is_none() => {
                 store.create_namespace_with_id(name, id)?
@@ -111,20 +135,23 @@ impl Destination {
 
     /// Does all writes, or none if one is invalid.
     pub(crate) fn write_all(&self, writes: &[Write]) -> Result<(), Refused> {
-        let Destination::Store { store, durability } = self;
+        let (store, durability) = match self {
+            Destination::Store { store, durability } => (store, *durability),
+            Destination::Server(client) => return client.write_all(writes),
+        };
         let mut batch = store.batch();
-        batch.durability(*durability);
+        batch.durability(durability);
         for Write {
             namespace, key, change, ..
         } in writes
         {
-            let Place::Store(namespace) = namespace;
+            let namespace = namespace.of_store().map_err(Refused::Other)?;
             match change {
                 Change::Put {
                     value,
                     lifetime,
                     metadata,
-                } => batch.put_with(namespace, key, value, &options(*lifetime, metadata.as_deref())),
+                } => batch.put_with(namespace, key, value, options(*lifetime, metadata.as_deref())),
                 Change::Delete => batch.delete(namespace, key),
             };
         }
@@ -133,26 +160,59 @@ impl Destination {
 
     /// Does one write.
     pub(crate) fn write(&self, write: &Write) -> Result<(), Refused> {
-        let Destination::Store { durability, .. } = self;
-        let Place::Store(namespace) = &write.namespace;
+        let durability = match self {
+            Destination::Store { durability, .. } => *durability,
+            Destination::Server(client) => return client.write_all(std::slice::from_ref(write)),
+        };
+        let namespace = write.namespace.of_store().map_err(Refused::Other)?;
         match &write.change {
             Change::Put {
                 value,
                 lifetime,
                 metadata,
             } => {
-                let options = options(*lifetime, metadata.as_deref()).durability(*durability);
+                let options = options(*lifetime, metadata.as_deref()).durability(durability);
                 namespace.put_with(&write.key, value, options)?;
             }
-            Change::Delete => drop(namespace.delete_with(&write.key, None, Some(*durability))?),
+            Change::Delete => drop(namespace.delete_with(&write.key, None, Some(durability))?),
         }
         Ok(())
     }
 
-    /// Makes durable what is written so far, whatever its class.
+    /// The puts of keys that are absent, and the number of the others. On a server, all of them,
+    /// and whether a key is absent is decided with its put.
+    pub(crate) fn absent(&self, writes: Vec<Write>) -> Outcome<(Vec<Write>, u64)> {
+        if matches!(self, Destination::Server(_)) {
+            return Ok((writes, 0));
+        }
+        // No other process writes to the store meanwhile. A batch may contain a key twice.
+        let mut put = HashSet::new();
+        let (mut absent, mut present) = (Vec::with_capacity(writes.len()), 0);
+        for write in writes {
+            let namespace = write.namespace.of_store()?;
+            if namespace.contains(&write.key)? || !put.insert((namespace.id(), write.key.clone())) {
+                present += 1;
+            } else {
+                absent.push(write);
+            }
+        }
+        Ok((absent, present))
+    }
+
+    /// Does a put if the key is absent; returns whether it was. None if [`Destination::absent`] has
+    /// decided that.
+    pub(crate) fn put_if_absent(&self, write: &Write) -> Option<Result<bool, Refused>> {
+        match self {
+            Destination::Store { .. } => None,
+            Destination::Server(client) => Some(client.put_if_absent(write)),
+        }
+    }
+
+    /// Makes durable what is written so far, whatever its class. A server does that by itself.
     pub(crate) fn sync(&self) -> Outcome {
         match self {
             Destination::Store { store, .. } => Ok(store.sync()?),
+            Destination::Server(_) => Ok(()),
         }
     }
 
@@ -160,6 +220,7 @@ impl Destination {
     pub(crate) fn is_synced(&self) -> bool {
         match self {
             Destination::Store { durability, .. } => *durability == Durability::Sync,
+            Destination::Server(_) => true,
         }
     }
 }

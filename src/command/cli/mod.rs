@@ -16,8 +16,10 @@ mod maintain;
 mod namespace;
 pub(crate) mod output;
 mod pair;
+mod printed_values;
 mod random;
 mod remarks;
+mod remote;
 mod session;
 mod shell;
 pub(crate) mod stats;
@@ -38,7 +40,10 @@ use crate::server;
 pub fn main() -> ExitCode {
     interrupt::install();
     // Exits here for wrong arguments (status 2) and for help (status 0).
-    let arguments = words::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let mut arguments = words::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    if let Err(failure) = arguments.global.remote.choose(&arguments.wrangler) {
+        return failure.report();
+    }
     let session = Session::new(&arguments.global);
     words::tell_ignored(&session, &arguments.wrangler);
     let outcome = run(&session, arguments.command);
@@ -53,6 +58,9 @@ pub fn main() -> ExitCode {
 
 /// Runs one command.
 fn run(session: &Session, command: Command) -> Outcome {
+    if let Some(client) = session.server_for(&command)? {
+        return remote::run(session, &client, command);
+    }
     match command {
         Command::Namespace(command) => namespace::run(session, command),
         Command::Key(command) | Command::Short(command) => key::run(session, command),

@@ -11,11 +11,11 @@ use crate::common::failure::{Failure, Outcome};
 
 /// A namespace as wrangler lists it.
 #[derive(Serialize)]
-struct Listed<'a> {
-    id: String,
-    title: &'a str,
+pub(super) struct Listed<'a> {
+    pub(super) id: String,
+    pub(super) title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    keys: Option<u64>,
+    pub(super) keys: Option<u64>,
 }
 
 pub(crate) fn run(session: &Session, command: Namespace) -> Outcome {

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use embercask::{Error, ErrorKind, Namespace, Options, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::arguments::{Global, Target};
+use super::arguments::{Class, Command, Global, Remote, Target};
+use super::destination::Destination;
+use super::remote::{self, Client};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::parse::parse_id;
@@ -34,6 +37,9 @@ pub(crate) struct Session {
     used: RefCell<Option<String>>,
     /// Options of the store, each NAME=VALUE.
     options: Vec<String>,
+    /// The server of --url, instead of a store.
+    remote: Remote,
+    client: RefCell<Option<Rc<Client>>>,
 }
 
 impl Session {
@@ -46,6 +52,57 @@ impl Session {
             wait: global.wait.unwrap_or_default(),
             used: RefCell::new(None),
             options: global.option.clone(),
+            remote: global.remote.clone(),
+            client: RefCell::new(None),
+        }
+    }
+
+    /// A quiet session on a server.
+    #[cfg(test)]
+    pub(crate) fn of_server(client: Client) -> Session {
+        Session {
+            path: RefCell::new(None),
+            quiet: true,
+            shell: false,
+            store: RefCell::new(None),
+            wait: Duration::ZERO,
+            used: RefCell::new(None),
+            options: Vec::new(),
+            remote: Remote {
+                url: Some(client.shown().to_owned()),
+                ..Remote::default()
+            },
+            client: RefCell::new(Some(Rc::new(client))),
+        }
+    }
+
+    /// The server that a command works on, if it is not a store.
+    pub(crate) fn server_for(&self, command: &Command) -> Outcome<Option<Rc<Client>>> {
+        let Some(url) = &self.remote.url else { return Ok(None) };
+        if !remote::takes(command) {
+            return match self.remote.is_given {
+                true => Err(remote::refused_command()),
+                // In the environment it is for those commands that take it.
+                false => Ok(None),
+            };
+        }
+        if self.client.borrow().is_none() {
+            let client = Client::new(&self.remote, url, self.quiet, self.wait)?;
+            self.client.replace(Some(Rc::new(client)));
+        }
+        Ok(self.client.borrow().clone())
+    }
+
+    /// Whether it is on a server, for the commands that work on one.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote.url.is_some()
+    }
+
+    /// Where imports go to: the server, or the store, created if there is none.
+    pub(crate) fn destination(&self, class: Class) -> Outcome<Destination> {
+        match &*self.client.borrow() {
+            Some(client) => Ok(Destination::Server(Rc::clone(client))),
+            None => Ok(Destination::store(self.store_or_new()?, class.durability())),
         }
     }
 
@@ -60,21 +117,29 @@ impl Session {
             wait: Duration::ZERO,
             used: RefCell::new(None),
             options: Vec::new(),
+            remote: Remote::default(),
+            client: RefCell::new(None),
         }
     }
 
     /// A shell's session on the same store, which stays open between commands.
     pub(crate) fn of_shell(&self) -> Outcome<Session> {
+        let client = self.client.borrow().clone();
+        let is_store = client.is_none();
         let session = Session {
-            path: RefCell::new(Some(self.path()?)),
+            path: RefCell::new(if is_store { Some(self.path()?) } else { None }),
             quiet: self.quiet,
             shell: true,
             store: RefCell::new(None),
             wait: self.wait,
             used: RefCell::new(None),
             options: self.options.clone(),
+            remote: self.remote.clone(),
+            client: RefCell::new(client),
         };
-        session.store()?;
+        if is_store {
+            session.store()?;
+        }
         Ok(session)
     }
 
@@ -90,7 +155,10 @@ impl Session {
     /// From now on commands that name no namespace work on this one, which must exist.
     pub(crate) fn use_namespace(&self, name: Option<String>) -> Outcome {
         if let Some(name) = &name {
-            self.reading()?.open_namespace(name)?;
+            match &*self.client.borrow() {
+                Some(client) => drop(remote::named(client, name)?),
+                None => drop(self.reading()?.open_namespace(name)?),
+            }
         }
         *self.used.borrow_mut() = name;
         Ok(())
@@ -117,7 +185,7 @@ impl Session {
         self.path.borrow().clone().ok_or_else(|| {
             Failure::usage(
                 "no store is given",
-                "give its directory with --store DIR or in the environment variable EMBERCASK_STORE",
+                "give its directory with --store DIR or in the environment variable EMBERCASK_STORE, or a server with --url",
             )
         })
     }
@@ -231,13 +299,17 @@ impl Session {
             (None, Some(id)) => with_id(store, id),
             (None, None) => match &*self.used.borrow() {
                 Some(name) => Ok(store.open_namespace(name)?),
-                None if self.shell => Err(Failure::usage(
-                    "no namespace is given",
-                    "name one with -n NAME, or for all commands that follow with `use NAME`",
-                )),
-                None => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
+                None => Err(self.no_namespace()),
             },
         }
+    }
+
+    pub(crate) fn no_namespace(&self) -> Failure {
+        let how = match self.shell {
+            true => "name one with -n NAME, or for all commands that follow with `use NAME`",
+            false => "name one with -n NAME",
+        };
+        Failure::usage("no namespace is given", how)
     }
 
     /// The namespace with this id.
@@ -271,12 +343,12 @@ impl Session {
 
     /// Reports a damaged key on standard error, even with `--quiet`. The command continues, and
     /// ends with [`Failure::damaged_keys`].
-    pub(crate) fn tell_damage(&self, error: &Error) {
+    pub(crate) fn tell_damage(&self, what: impl std::fmt::Display) {
         let style = anstyle::AnsiColor::Red.on_default().bold();
         let _ = writeln!(
             anstream::stderr(),
             "{style}damaged:{style:#} {}",
-            one_line(&error.to_string())
+            one_line(&what.to_string())
         );
     }
 

@@ -10,7 +10,10 @@ use super::session::Session;
 
 /// The arguments of the program.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Arguments, Error> {
-    Arguments::from_arg_matches(&matches(command(), words)?)
+    let matches = matches(command(), words)?;
+    let mut arguments = Arguments::from_arg_matches(&matches)?;
+    arguments.global.remote.note_sources(&matches);
+    Ok(arguments)
 }
 
 /// The matches of these words. Where a command is missing the help is shown, as with `--help`.
@@ -30,7 +33,8 @@ pub(crate) fn matches(mut command: Command, mut words: Vec<OsString>) -> Result<
 /// Says that flags of wrangler change nothing.
 pub(crate) fn tell_ignored(session: &Session, flags: &Wrangler) {
     for (flag, is_given) in [("--local", flags.local), ("--remote", flags.remote)] {
-        if is_given {
+        // On a server, `--remote` says what happens.
+        if is_given && !session.is_remote() {
             session.note(format_args!(
                 "{flag} is ignored: the command works on the store that --store names."
             ));

@@ -1,6 +1,5 @@
 //! Many writes, grouped into batches.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::destination::{Destination, Place, Refused};
@@ -17,6 +16,8 @@ const BATCH_WRITES: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 /// A key that expires this soon counts as expired: its put might come too late.
 const EXPIRES_SOON_MS: u64 = 1000;
+/// A server that refuses an expiry within this time does so because it is too soon.
+const REFUSED_SOON_MS: u64 = 3_600_000;
 
 /// A write, and its position in the input.
 pub(crate) struct Write {
@@ -109,6 +110,14 @@ impl Lifetime {
 }
 
 impl Write {
+    /// Whether it is a put of a key that expires before this time.
+    fn ends_before(&self, ms: u64) -> bool {
+        match &self.change {
+            Change::Put { lifetime, .. } => lifetime.end_ms().is_some_and(|end| end < ms),
+            Change::Delete => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let value = match &self.change {
             Change::Put { value, .. } => value.len(),
@@ -201,6 +210,10 @@ impl Writer {
         let Change::Put { value, metadata, .. } = &write.change else {
             return Ok(());
         };
+        // A server says by itself what it does not take.
+        if matches!(self.destination, Destination::Server(_)) && !self.rules.workers_kv_limits {
+            return Ok(());
+        }
         let Some(why) = limits::beyond_workers_kv(&write.key, value, metadata.as_deref()) else {
             return Ok(());
         };
@@ -223,14 +236,15 @@ impl Writer {
         self.pending_bytes = 0;
         let pending = std::mem::take(&mut self.pending);
         let writes = self.chosen(pending)?;
-        if let [only] = &writes[..] {
-            return self.write(only);
+        let is_decided_later = self.is_if_absent() && matches!(self.destination, Destination::Server(_));
+        if is_decided_later || writes.len() == 1 {
+            return writes.iter().try_for_each(|write| self.write(write));
         }
         match self.destination.write_all(&writes) {
             Ok(()) => self.tally.done += writes.len() as u64,
             // One write is invalid, so none was done. Writing them one by one does those before it,
             // and names it.
-            Err(Refused::Invalid(_)) if !planted(Planted::StopAtWrong) => {
+            Err(Refused::Invalid(_) | Refused::Expiry(_)) if !planted(Planted::StopAtWrong) => {
                 for write in &writes {
                     self.write(write)?;
                 }
@@ -243,27 +257,24 @@ impl Writer {
     /// The writes that the rules do not skip.
     fn chosen(&mut self, pending: Vec<Write>) -> Outcome<Vec<Write>> {
         let earliest = self.destination.now_ms().saturating_add(EXPIRES_SOON_MS);
-        let mut put = HashSet::new();
         let mut chosen = Vec::with_capacity(pending.len());
         for write in pending {
-            if let Change::Put { lifetime, .. } = &write.change {
-                let is_expired = lifetime.end_ms().is_some_and(|end| end < earliest);
-                if self.rules.skip_expired && is_expired {
-                    self.tally.expired += 1;
-                    continue;
-                }
-                // No other process writes to the store meanwhile. A batch may contain a key twice.
-                if self.rules.if_absent
-                    && !planted(Planted::ImportOverPresent)
-                    && (write.namespace.contains(&write.key)? || !put.insert((write.namespace.id(), write.key.clone())))
-                {
-                    self.tally.present += 1;
-                    continue;
-                }
+            if self.rules.skip_expired && write.ends_before(earliest) {
+                self.tally.expired += 1;
+            } else {
+                chosen.push(write);
             }
-            chosen.push(write);
         }
+        if !self.is_if_absent() {
+            return Ok(chosen);
+        }
+        let (chosen, present) = self.destination.absent(chosen)?;
+        self.tally.present += present;
         Ok(chosen)
+    }
+
+    fn is_if_absent(&self) -> bool {
+        self.rules.if_absent && !planted(Planted::ImportOverPresent)
     }
 
     /// Does one write alone; an error names its position and key.
@@ -272,14 +283,27 @@ impl Writer {
             Change::Put { lifetime, .. } => lifetime.refusal(self.destination.now_ms()),
             Change::Delete => None,
         };
-        self.destination.write(write).map_err(|refused| {
+        let conditional = match self.is_if_absent() {
+            true => self.destination.put_if_absent(write),
+            false => None,
+        };
+        let done = conditional.unwrap_or_else(|| self.destination.write(write).map(|()| true));
+        let is_soon = write.ends_before(self.destination.now_ms().saturating_add(REFUSED_SOON_MS));
+        if self.rules.skip_expired && is_soon && matches!(done, Err(Refused::Expiry(_))) {
+            self.tally.expired += 1;
+            return Ok(());
+        }
+        let is_done = done.map_err(|refused| {
             let failure = match (refused, refusal) {
                 (Refused::Invalid(_), Some(refusal)) => Failure::usage(refusal, ""),
                 (refused, _) => refused.into_failure(),
             };
             failure.at(write.position.told(&self.called, Some(&write.key)))
         })?;
-        self.tally.done += 1;
+        match is_done {
+            true => self.tally.done += 1,
+            false => self.tally.present += 1,
+        }
         Ok(())
     }
 }

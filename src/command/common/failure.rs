@@ -60,6 +60,11 @@ impl Failure {
         Failure::usage("the shell reads its commands from standard input", "name a file")
     }
 
+    /// The system or the server failed.
+    pub(crate) fn system(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure::told(message, hint, status::SYSTEM)
+    }
+
     /// Stored data is damaged.
     pub(crate) fn damaged(message: impl Into<String>) -> Failure {
         Failure::told(message, "", status::DAMAGED)

@@ -20,6 +20,7 @@ pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
 pub(crate) use transfer::{Export, FileFormat, Import};
 
+pub(crate) use crate::cli::remote::arguments::Remote;
 use crate::common::duration;
 use crate::server::arguments::Serve;
 
@@ -43,6 +44,8 @@ Examples:
   embercask put -n SESSIONS user-123 logged-in --ttl 1h
   embercask list -n SESSIONS --prefix user-
 
+On a server: --url URL instead of --store, for key, bulk, namespace, export, import and shell; with
+--token-file FILE (or EMBERCASK_TOKEN), --ca-file FILE, --account ID.
 Without `key`: get, put, set, delete, rm, del, list, ls, scan, exists, ttl, expire, rename, watch.
 Exit status: 0 done, 1 absent or refused, 2 usage, 3 damage, 4 store in use, 5 system, 130 stopped."
 )]
@@ -117,6 +120,8 @@ pub(crate) struct Global {
     /// Directory of the store
     #[arg(long, global = true, env = "EMBERCASK_STORE", value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
     /// Print only the requested output and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -241,6 +246,12 @@ pub(crate) struct Class {
 }
 
 impl Class {
+    /// The flag that is given.
+    pub(crate) fn flag(self) -> Option<&'static str> {
+        let flags = [(self.sync, "--sync"), (self.os, "--os"), (self.buffered, "--buffered")];
+        flags.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag))
+    }
+
     pub(crate) fn durability(self) -> Durability {
         if self.buffered {
             Durability::Buffered

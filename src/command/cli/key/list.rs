@@ -179,7 +179,7 @@ impl Walk {
 }
 
 /// Output format of a listing.
-enum Style {
+pub(crate) enum Style {
     /// A JSON array, as wrangler prints it.
     Array {
         empty: bool,
@@ -194,7 +194,7 @@ enum Style {
 }
 
 impl Style {
-    fn of(arguments: &List) -> Style {
+    pub(crate) fn of(arguments: &List) -> Style {
         let values = arguments.values;
         match (arguments.json, arguments.text) {
             (true, _) => Style::Lines { values },
@@ -209,14 +209,14 @@ impl Style {
         }
     }
 
-    fn begin(&self, out: &mut dyn Write) -> Outcome {
+    pub(crate) fn begin(&self, out: &mut dyn Write) -> Outcome {
         match self {
             Style::Array { .. } => Ok(out.write_all(b"[")?),
             Style::Lines { .. } | Style::Text { .. } => Ok(()),
         }
     }
 
-    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> Outcome {
+    pub(crate) fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> Outcome {
         let shown = |values| match values {
             true => entry,
             false => entry.without_value(),
@@ -235,7 +235,7 @@ impl Style {
         }
     }
 
-    fn end(&self, out: &mut dyn Write) -> Outcome {
+    pub(crate) fn end(&self, out: &mut dyn Write) -> Outcome {
         match self {
             Style::Array { empty: true, .. } => Ok(out.write_all(b"]\n")?),
             Style::Array { .. } => Ok(out.write_all(b"\n]\n")?),

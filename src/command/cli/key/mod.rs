@@ -1,7 +1,7 @@
 //! `embercask key`: here putting, getting and deleting.
 
 mod lifetime;
-mod list;
+pub(super) mod list;
 mod rename;
 mod watch;
 
@@ -12,7 +12,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, Error, ErrorKind, Limits, Namespace, PutOptions};
+use embercask::{Condition, Error, ErrorKind, Limits, PutOptions};
 use serde_json::value::RawValue;
 
 use crate::cli::arguments::{Delete, Get, Key, Put};
@@ -26,7 +26,7 @@ use crate::common::parse::Format;
 use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
-const SHOWN_MAX: usize = 100;
+pub(super) const SHOWN_MAX: usize = 100;
 
 pub(crate) fn run(session: &Session, command: Key) -> Outcome {
     match command {
@@ -100,7 +100,7 @@ fn refused(lifetime: Lifetime, now_ms: u64, error: Error) -> Failure {
 }
 
 /// Metadata in an argument: any JSON but `null`, as it stands.
-fn parse_metadata(text: &str) -> Outcome<&str> {
+pub(super) fn parse_metadata(text: &str) -> Outcome<&str> {
     let json: &RawValue = serde_json::from_str(text).map_err(|error| {
         Failure::usage(
             format!("the metadata is not JSON: {error}"),
@@ -117,7 +117,7 @@ fn parse_metadata(text: &str) -> Outcome<&str> {
 }
 
 /// The content of a file, or of standard input if the path is `-`.
-fn read(path: &Path) -> Outcome<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Outcome<Vec<u8>> {
     let fail = |error| Failure::file("read", path.display(), &error);
     let reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin().lock())
@@ -146,43 +146,46 @@ fn conflict(error: Error) -> Failure {
 fn get(session: &Session, arguments: &Get) -> Outcome {
     let keys = parse_all(arguments.key_format, &arguments.keys)?;
     let namespace = session.namespace_to_read(&arguments.target)?;
-    let is_one = keys.len() == 1;
-    // After one of several values that does not end a line, the next header would not begin one. A
-    // prompt would erase the last line.
-    let ends_line = arguments.text || !is_one || session.is_shell() || std::io::stdout().is_terminal();
-    each(&keys, &namespace, |key| {
-        let Some(value) = namespace.get(key)? else {
-            return Ok(false);
-        };
-        let mut out = stdout();
-        if arguments.json {
-            json_line(&mut out, &ListedKey::of(&Entry::of_value(key, &value)))?;
-            return Ok(out.flush().map(|()| true)?);
-        }
-        if !is_one && !arguments.text {
-            writeln!(out, "==> {} <==", escape(key))?;
-        }
-        out.write_all(&shown(session, arguments, &value))?;
-        if ends_line {
-            out.write_all(b"\n")?;
-        }
-        Ok(out.flush().map(|()| true)?)
+    each(&keys, &namespace.name(), |key| match namespace.get(key)? {
+        None => Ok(false),
+        Some(value) => print(session, arguments, &Entry::of_value(key, &value)).map(|()| true),
     })
 }
 
-fn parse_all(format: Format, keys: &[OsString]) -> Outcome<Vec<Vec<u8>>> {
+/// Prints what `key get` has got for a key.
+pub(super) fn print(session: &Session, arguments: &Get, entry: &Entry<'_>) -> Outcome {
+    let is_one = arguments.keys.len() == 1;
+    // After one of several values that does not end a line, the next header would not begin one. A
+    // prompt would erase the last line.
+    let ends_line = arguments.text || !is_one || session.is_shell() || std::io::stdout().is_terminal();
+    let mut out = stdout();
+    if arguments.json {
+        json_line(&mut out, &ListedKey::of(entry))?;
+        return Ok(out.flush()?);
+    }
+    if !is_one && !arguments.text {
+        writeln!(out, "==> {} <==", escape(entry.key))?;
+    }
+    out.write_all(&shown(session, arguments, entry.value.unwrap_or_default()))?;
+    if ends_line {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+pub(super) fn parse_all(format: Format, keys: &[OsString]) -> Outcome<Vec<Vec<u8>>> {
     keys.iter().map(|key| format.parse(key)).collect()
 }
 
 /// Does something with each key; it returns whether the key was there. One that was not is told,
 /// and the others follow.
-fn each(keys: &[Vec<u8>], namespace: &Namespace, mut act: impl FnMut(&[u8]) -> Outcome<bool>) -> Outcome {
+pub(super) fn each(keys: &[Vec<u8>], namespace: &str, mut act: impl FnMut(&[u8]) -> Outcome<bool>) -> Outcome {
     let mut outcome = Ok(());
     for key in keys {
         if act(key)? {
             continue;
         }
-        if let Err(before) = std::mem::replace(&mut outcome, Err(absent(key, &namespace.name()))) {
+        if let Err(before) = std::mem::replace(&mut outcome, Err(absent(key, namespace))) {
             let _ = before.report();
         }
     }
@@ -203,7 +206,7 @@ fn shown<'a>(session: &Session, arguments: &Get, value: &'a [u8]) -> Cow<'a, [u8
     format.show(value)
 }
 
-fn absent(key: &[u8], namespace: &str) -> Failure {
+pub(super) fn absent(key: &[u8], namespace: &str) -> Failure {
     let key = escape_short(key, SHOWN_MAX);
     Failure::no(format!("there is no key \"{key}\" in \"{namespace}\""), "")
 }
@@ -218,7 +221,7 @@ fn delete(session: &Session, arguments: &Delete) -> Outcome {
     }
     let namespace = session.namespace(&arguments.target)?;
     let condition = arguments.if_sequence.map(Condition::Sequence);
-    each(&keys, &namespace, |key| {
+    each(&keys, &namespace.name(), |key| {
         let deleted = namespace
             .delete_with(key, condition, Some(arguments.class.durability()))
             .map_err(conflict)?;

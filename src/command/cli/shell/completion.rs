@@ -91,6 +91,7 @@ mod tests {
         let session = Session::new(&Global {
             option: Vec::new(),
             store: Some(directory.path().join("store")),
+            remote: Default::default(),
             quiet: true,
             wait: None,
         });

@@ -3,14 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use embercask::{Namespace, Page, Snapshot};
 use indicatif::ProgressBar;
 
 use super::compression::Compression;
 use super::output::{Left, Output};
 use super::record::{self, Place};
+use super::source::{Exported, Item, Moment, Source};
 use crate::cli::arguments::{Export, FileFormat};
-use crate::cli::entry::Entry;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -18,26 +17,25 @@ use crate::common::parse::Format;
 use crate::common::text::count;
 use crate::planted::{Planted, planted};
 
-/// Keys per page; their values stay on disk until they are written.
-const PAGE_KEYS: usize = 1000;
-
 pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
+    export_from(session, arguments, &Moment::of(session.reading()?)?)
+}
+
+/// Exports from any source.
+pub(crate) fn export_from(session: &Session, arguments: &Export, source: &dyn Source) -> Outcome {
     Compression::to_write(&arguments.file)?;
-    let store = session.reading()?;
-    // All of it is of one moment, across namespaces.
-    let snapshot = store.snapshot()?;
-    let namespaces = chosen(&snapshot, &arguments.namespace)?;
+    let namespaces = source.namespaces(&arguments.namespace)?;
     let prefix = Format::Raw.parse(&arguments.prefix)?;
     if arguments.format == FileFormat::Bulk {
         check_bulk(namespaces.len(), arguments.resume)?;
     }
     let bar = session.keys_bar("exporting");
     if !bar.is_hidden() {
-        for (_, namespace) in &namespaces {
-            bar.inc_length(snapshot.list(namespace)?.prefix(&prefix).count()?);
+        for namespace in &namespaces {
+            bar.inc_length(source.count(namespace, &prefix)?.unwrap_or(0));
         }
     }
-    let header = record::header_line(&store, &arguments.namespace, &prefix)?;
+    let header = record::header_line(source.identity(), &arguments.namespace, &prefix)?;
     let (output, place) = if arguments.resume {
         resume(&arguments.file, &header)?
     } else {
@@ -46,7 +44,7 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     let _expected = interrupt::expect();
     let mut exporter = Exporter {
         session,
-        snapshot: &snapshot,
+        source,
         output,
         bar: &bar,
         prefix: &prefix,
@@ -70,7 +68,18 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
         exported.map(drop)?;
         return Err(Failure::stopped("nothing was exported"));
     }
-    if exported?.is_break() {
+    let exported = match exported {
+        // A request to a server was given up for it.
+        Err(failure) if failure.is_stop() => ControlFlow::Break(()),
+        Err(failure) => {
+            return Err(match output.pause() {
+                Ok(true) => failure.having("--resume continues where it stopped"),
+                _ => failure,
+            });
+        }
+        Ok(flow) => flow,
+    };
+    if exported.is_break() {
         return Err(Failure::stopped(match output.pause()? {
             true => "--resume continues where it stopped",
             false => "the rest was not exported",
@@ -127,25 +136,9 @@ fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)>
     Ok((left.resume()?, Some((lines, place))))
 }
 
-/// The namespaces with these names, or all; sorted by name.
-fn chosen(snapshot: &Snapshot, names: &[String]) -> Outcome<Vec<(String, Namespace)>> {
-    let mut names: Vec<String> = if names.is_empty() {
-        snapshot.namespaces()?.into_iter().map(|info| info.name).collect()
-    } else {
-        names.to_vec()
-    };
-    names.sort();
-    names.dedup();
-    let open = |name: String| {
-        let namespace = snapshot.open_namespace(&name)?;
-        Ok((name, namespace))
-    };
-    names.into_iter().map(open).collect()
-}
-
 struct Exporter<'a> {
     session: &'a Session,
-    snapshot: &'a Snapshot,
+    source: &'a dyn Source,
     output: Output,
     bar: &'a ProgressBar,
     prefix: &'a [u8],
@@ -160,12 +153,7 @@ struct Exporter<'a> {
 
 impl Exporter<'_> {
     /// Writes everything that is not in the file yet, unless stopped.
-    fn all(
-        &mut self,
-        header: &[u8],
-        namespaces: &[(String, Namespace)],
-        place: Option<Place>,
-    ) -> Outcome<ControlFlow<()>> {
+    fn all(&mut self, header: &[u8], namespaces: &[Exported], place: Option<Place>) -> Outcome<ControlFlow<()>> {
         match self.format {
             FileFormat::Lines if place.is_none() => self.output.write(header)?,
             FileFormat::Lines => {}
@@ -174,8 +162,8 @@ impl Exporter<'_> {
         if matches!(place, Some(Place::End)) {
             return Ok(ControlFlow::Continue(()));
         }
-        for (name, namespace) in namespaces {
-            if self.namespace(name, namespace, place.as_ref())?.is_break() {
+        for namespace in namespaces {
+            if self.namespace(namespace, place.as_ref())?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -192,60 +180,44 @@ impl Exporter<'_> {
     }
 
     /// Writes the keys of a namespace, or those after the place.
-    fn namespace(&mut self, name: &str, namespace: &Namespace, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
-        let list = match planted(Planted::ExportThePresent) {
-            true => namespace.list(),
-            false => self.snapshot.list(namespace)?,
-        };
-        let mut list = list.prefix(self.prefix).with_values().page_size(PAGE_KEYS);
+    fn namespace(&mut self, namespace: &Exported, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
+        let name = &namespace.name;
+        let mut after = None;
         match place {
             // The namespace is in the file already.
-            Some(Place::Namespace { namespace, .. }) if **namespace > *name => return Ok(ControlFlow::Continue(())),
-            Some(Place::Namespace { namespace, key }) if *namespace == name => {
-                list = match key {
-                    Some(key) => list.start_after(key),
-                    None => list,
-                };
-            }
-            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(name, namespace)?)?,
+            Some(Place::Namespace { namespace, .. }) if namespace > name => return Ok(ControlFlow::Continue(())),
+            Some(Place::Namespace { namespace, key }) if namespace == name => after = key.as_deref(),
+            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(namespace)?)?,
             _ => {}
         }
-        loop {
-            let page = list.page()?;
-            if self.page(name, &page)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-            match page.cursor() {
-                Some(cursor) => list = list.cursor(cursor),
-                None => return Ok(ControlFlow::Continue(())),
-            }
-        }
+        let (source, prefix) = (self.source, self.prefix);
+        source.entries(namespace, prefix, after, &mut |item| self.item(name, item))
     }
 
-    fn page(&mut self, namespace: &str, page: &Page) -> Outcome<ControlFlow<()>> {
-        for entry in page.iter() {
-            if interrupt::is_requested() {
-                return Ok(ControlFlow::Break(()));
-            }
-            if let Some(error) = entry.error() {
-                self.damaged += 1;
-                self.bar.suspend(|| self.session.tell_damage(error));
-                continue;
-            }
-            let entry = Entry::of(&entry);
-            match self.format {
-                FileFormat::Lines => {
-                    self.lines += 1;
-                    record::write_key_line(&mut self.output, namespace, &entry)?;
-                }
-                FileFormat::Bulk => {
-                    let before: &[u8] = if self.keys == 0 { b"\n" } else { b",\n" };
-                    record::write_bulk_pair(&mut self.output, before, &entry)?;
-                }
-            }
-            self.keys += 1;
+    fn item(&mut self, namespace: &str, item: Item<'_>) -> Outcome<ControlFlow<()>> {
+        if interrupt::is_requested() {
+            return Ok(ControlFlow::Break(()));
         }
-        self.bar.inc(page.len() as u64);
+        self.bar.inc(1);
+        let entry = match item {
+            Item::Entry(entry) => entry,
+            Item::Unreadable(why) => {
+                self.damaged += 1;
+                self.bar.suspend(|| self.session.tell_damage(why));
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        match self.format {
+            FileFormat::Lines => {
+                self.lines += 1;
+                record::write_key_line(&mut self.output, namespace, &entry)?;
+            }
+            FileFormat::Bulk => {
+                let before: &[u8] = if self.keys == 0 { b"\n" } else { b",\n" };
+                record::write_bulk_pair(&mut self.output, before, &entry)?;
+            }
+        }
+        self.keys += 1;
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -70,10 +70,7 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
 
 /// Where an import goes to.
 pub(super) fn destination_of(session: &Session, arguments: &Import) -> Outcome<Destination> {
-    Ok(Destination::store(
-        session.store_or_new()?,
-        arguments.class.durability(),
-    ))
+    session.destination(arguments.class)
 }
 
 /// The items of an input.
@@ -387,7 +384,7 @@ impl Importer<'_> {
         let Tally { done, expired, present } = &self.writer.tally;
         let mut told = format!("Imported {} keys.", count(*done));
         if *expired > 0 {
-            told += &format!(" {} had expired.", count(*expired));
+            told += &format!(" {} {}.", count(*expired), self.writer.destination().expired());
         }
         if *present > 0 {
             told += &format!(" {} were there already.", count(*present));

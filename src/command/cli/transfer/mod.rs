@@ -13,8 +13,10 @@ mod miniflare;
 mod output;
 mod progress;
 mod record;
+mod source;
 pub(crate) mod written;
 
-pub(crate) use export::export;
+pub(crate) use export::{export, export_from};
 pub(crate) use import::import;
 pub(crate) use input::Input;
+pub(crate) use source::{Exported, Item, Source, Take, sorted};

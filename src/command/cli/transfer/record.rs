@@ -1,10 +1,10 @@
 //! The lines of an export. Each is a JSON object that preserves the exact bytes.
 
-use embercask::{Namespace, Store};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::output::Output;
+use super::source::Exported;
 use super::written::Written;
 use crate::cli::entry::Entry;
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
@@ -14,7 +14,6 @@ use crate::common::json_text;
 use crate::common::objects::Object;
 use crate::common::parse::{decode_base64, parse_id};
 use crate::common::text::quoted;
-use crate::planted::{Planted, planted};
 
 /// The version of the lines that this program writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -114,11 +113,11 @@ fn as_text(value: &[u8]) -> Option<&str> {
 }
 
 /// The first line.
-pub(super) fn header_line(store: &Store, namespaces: &[String], prefix: &[u8]) -> Outcome<Vec<u8>> {
+pub(super) fn header_line(store: String, namespaces: &[String], prefix: &[u8]) -> Outcome<Vec<u8>> {
     let prefix = TextOrBase64::of(prefix);
     line(&HeaderLine {
         export: VERSION,
-        store: format!("{:032x}", store.id()),
+        store,
         namespaces: (!namespaces.is_empty()).then_some(namespaces),
         prefix: prefix.text,
         prefix_base64: prefix.base64,
@@ -131,12 +130,13 @@ pub(super) fn end_line(lines: u64) -> Outcome<Vec<u8>> {
 }
 
 /// The line before the keys of a namespace.
-pub(super) fn namespace_line(name: &str, namespace: &Namespace) -> Outcome<Vec<u8>> {
-    let default_ttl = namespace.default_ttl().filter(|_| !planted(Planted::ExportNoSettings));
+pub(super) fn namespace_line(namespace: &Exported) -> Outcome<Vec<u8>> {
     line(&NamespaceLine {
-        namespace: name,
-        id: format!("{:032x}", namespace.id()),
-        default_ttl_ms: default_ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
+        namespace: &namespace.name,
+        id: namespace.id.clone(),
+        default_ttl_ms: namespace
+            .default_ttl
+            .and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
     })
 }
 
