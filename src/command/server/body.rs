@@ -171,7 +171,7 @@ impl<'a> Unread<'a> {
     /// connection must end, which [`Unread::finish`] tells then.
     async fn next(&mut self, claim: Option<&Claim>) -> Result<Option<Bytes>, ApiError> {
         if let Some(ended) = &self.ended {
-            return ended.as_ref().map(|()| None).map_err(|lost| cut_off(lost));
+            return ended.as_ref().map(|()| None).map_err(cut_off);
         }
         let pushed_out = async {
             match claim {

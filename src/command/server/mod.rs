@@ -108,12 +108,12 @@ pub(crate) fn run(settings: Settings, arguments: Serve, store: Store) -> Outcome
     served
 }
 
-async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
+/// Listens to all addresses, and prints them.
+fn listen(settings: &Settings) -> Outcome<Vec<Listener>> {
     let tls = settings.tls.as_ref().map(listener::tls).transpose()?;
-    let page = settings.page;
     let mut listeners = Vec::new();
     if let Some(address) = &settings.listen {
-        let rest = Protocol::Rest { page };
+        let rest = Protocol::Rest { page: settings.page };
         listeners.push(Listener::bind(address, Endpoint::of(rest, 0), tls.as_ref())?);
         say(format_args!("REST API at {}/client/v4", last_url(&listeners)))?;
     }
@@ -133,6 +133,19 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
         listeners.push(Listener::bind(address, endpoint, tls.as_ref())?);
         say(format_args!("Binding at {}, namespace {name}", last_url(&listeners)))?;
     }
+    Ok(listeners)
+}
+
+async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
+    let places = (settings.addresses().count(), SPARE_CONNECTIONS);
+    let limits = Limits {
+        max_connections: descriptors::connections(descriptors::raise(), settings.max_connections, places)?,
+        times: Times {
+            head: HEAD_TIMEOUT,
+            idle: settings.idle_timeout,
+        },
+    };
+    let listeners = listen(&settings)?;
     let namespace_limits = NamespaceLimits::new(settings.max_namespace_bytes);
     namespace_limits.apply_to_all(&store)?;
     let shared = Shared::new(
@@ -149,14 +162,6 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let shared = Arc::new(shared);
     shared.tokens.warn_of_unknown_namespaces(&shared.store);
     let reload = reload::on_signal(&shared.tokens, arguments, settings.token_file.is_some())?;
-    let places = (listeners.len(), SPARE_CONNECTIONS);
-    let limits = Limits {
-        max_connections: descriptors::connections(descriptors::raise(), settings.max_connections, places)?,
-        times: Times {
-            head: HEAD_TIMEOUT,
-            idle: settings.idle_timeout,
-        },
-    };
     let stop = Arc::new(Stop::new());
     tracing::info!(durability = ?settings.durability, "serving");
     let mut serving = tokio::task::JoinSet::new();

@@ -199,7 +199,7 @@ impl Settings {
     }
 
     /// All addresses.
-    fn addresses(&self) -> impl Iterator<Item = &Address> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         let fixed = self.binding_for.iter().map(|(_, address)| address);
         self.listen.iter().chain(&self.binding).chain(fixed)
     }
