@@ -39,19 +39,7 @@ impl Composed {
             Protocol::Binding { .. } => binding_target(face >> 4 & 3, input),
             Protocol::Rest { .. } => rest_target(input),
         };
-        let query = text(input);
-        let usual = [
-            "",
-            "expiration_ttl=60",
-            "urlencoded=true",
-            "prefix=k&limit=2",
-            "expiration=1700000060",
-        ];
-        let target = match input.below(8) {
-            0 => target,
-            number @ 1..5 => format!("{target}?{}&{query}", usual[number]),
-            _ => format!("{target}?{query}"),
-        };
+        let target = with_query(target, input);
         if face & 3 == 0 && from & 0x40 == 0 {
             headers.push((
                 "x-kv-namespace",
@@ -128,6 +116,22 @@ impl Composed {
         self.form
             .as_ref()
             .is_some_and(|(value, metadata)| holds(value) || metadata.as_deref().is_some_and(holds))
+    }
+}
+
+fn with_query(target: String, input: &mut Input<'_>) -> String {
+    let query = text(input);
+    let usual = [
+        "",
+        "expiration_ttl=60",
+        "urlencoded=true",
+        "prefix=k&limit=2",
+        "expiration=1700000060",
+    ];
+    match input.below(8) {
+        0 => target,
+        number @ 1..5 => format!("{target}?{}&{query}", usual[number]),
+        _ => format!("{target}?{query}"),
     }
 }
 

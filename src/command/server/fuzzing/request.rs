@@ -90,20 +90,9 @@ fn runtime() -> &'static Runtime {
 /// Sends a request, and compares the response. None if it cannot be judged; then later ones cannot
 /// either.
 fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Option<()> {
-    let too_deep = |bytes: &[u8]| json::parse(bytes).err() == Some(Wrong::TooDeep);
-    if composed.is_unclear() || too_deep(&composed.body) {
-        return None;
-    }
-    let mut request = Request::builder().method(composed.method).uri(&composed.target);
-    for (name, value) in &composed.headers {
-        if too_deep(value) {
-            return None;
-        }
-        request = request.header(*name, &value[..]);
-    }
-    // A request that is not valid HTTP is not sent.
-    let Ok(request) = request.body(Full::new(Bytes::from(composed.body.clone()))) else {
-        return Some(());
+    let request = match request(&composed) {
+        Ok(request) => request,
+        Err(judged) => return judged,
     };
     let uri = request.uri().clone();
     let asked = asked(&composed, &uri);
@@ -163,6 +152,23 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
     }
     answer.apply(world, does);
     Some(())
+}
+
+/// The request, unless it cannot be judged, or is not valid HTTP and so is not sent.
+fn request(composed: &Composed) -> Result<Request<Full<Bytes>>, Option<()>> {
+    let too_deep = |bytes: &[u8]| json::parse(bytes).err() == Some(Wrong::TooDeep);
+    if composed.is_unclear() || too_deep(&composed.body) {
+        return Err(None);
+    }
+    let mut request = Request::builder().method(composed.method).uri(&composed.target);
+    for (name, value) in &composed.headers {
+        if too_deep(value) {
+            return Err(None);
+        }
+        request = request.header(*name, &value[..]);
+    }
+    let body = Full::new(Bytes::from(composed.body.clone()));
+    request.body(body).map_err(|_| Some(()))
 }
 
 /// The request as the second server reads it.
