@@ -5,6 +5,7 @@ mod keys;
 mod moves;
 mod refusals;
 mod trouble;
+mod watching;
 
 use std::process::Output;
 

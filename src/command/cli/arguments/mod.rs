@@ -5,6 +5,7 @@ mod bulk;
 mod key;
 mod maintain;
 mod namespace;
+mod remote;
 mod transfer;
 
 use std::path::PathBuf;
@@ -18,9 +19,9 @@ pub(crate) use bulk::Bulk;
 pub(crate) use key::{Delete, Exists, Expire, Get, Key, List, Put, Rename, Ttl, Watch};
 pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
+pub(crate) use remote::Remote;
 pub(crate) use transfer::{Export, FileFormat, Import};
 
-pub(crate) use crate::cli::remote::arguments::Remote;
 use crate::common::duration;
 use crate::server::arguments::Serve;
 
@@ -44,8 +45,7 @@ Examples:
   embercask put -n SESSIONS user-123 logged-in --ttl 1h
   embercask list -n SESSIONS --prefix user-
 
-On a server: --url URL instead of --store, for key, bulk, namespace, export, import and shell; with
---token-file FILE (or EMBERCASK_TOKEN), --ca-file FILE, --account ID.
+On a server: --url URL, with --token-file FILE (or EMBERCASK_TOKEN), --ca-file FILE, --account ID.
 Without `key`: get, put, set, delete, rm, del, list, ls, scan, exists, ttl, expire, rename, watch.
 Exit status: 0 done, 1 absent or refused, 2 usage, 3 damage, 4 store in use, 5 system, 130 stopped."
 )]

@@ -3,7 +3,7 @@
 mod lifetime;
 pub(super) mod list;
 mod rename;
-mod watch;
+pub(super) mod watch;
 
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -7,7 +7,7 @@ use hyper::Uri;
 use crate::common::failure::{Failure, Outcome};
 
 /// The path of the REST API, unless the address has one.
-const BASE: &str = "/client/v4";
+pub(super) const BASE: &str = "/client/v4";
 
 /// A server, and the path of its REST API.
 #[derive(Clone, Debug, PartialEq, Eq)]

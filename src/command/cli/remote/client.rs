@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,11 +12,11 @@ use hyper::{Method, Request, StatusCode};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
-use super::address::{Address, Endpoint, encoded};
-use super::arguments::Remote;
-use super::connection::{self, Answer, Sender, Trouble, unless_stopped};
+use super::address::{Address, BASE, Endpoint, encoded};
+use super::connection::{self, Answer, Followed, Sender, Trouble, unless_stopped};
 use super::error::{Error, Refusal};
 use super::tls;
+use crate::cli::arguments::Remote;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::text::one_line;
@@ -58,6 +59,8 @@ pub(super) struct Call {
     body: Bytes,
     /// Whether doing it twice is the same as doing it once.
     is_repeatable: bool,
+    /// The path is below the server's own, not below the account.
+    is_of_server: bool,
 }
 
 impl Call {
@@ -69,6 +72,15 @@ impl Call {
             headers: Vec::new(),
             body: Bytes::new(),
             is_repeatable: true,
+            is_of_server: false,
+        }
+    }
+
+    /// A request for a path of `embercask serve` beside the REST API.
+    pub(super) fn of_server(path: impl Into<String>) -> Call {
+        Call {
+            is_of_server: true,
+            ..Call::new(Method::GET, path)
         }
     }
 
@@ -233,12 +245,38 @@ impl Client {
     }
 
     async fn exchange(&self, sender: &mut Sender, call: &Call) -> Result<Answer, Trouble> {
+        connection::exchange(sender, self.request(call)?, call.body.len()).await
+    }
+
+    /// Passes on the parts of a response as they come, until `take` breaks or the response ends;
+    /// returns whether it has ended. The answer is one that is not a success.
+    pub(super) fn follow(
+        &self,
+        call: &Call,
+        mut take: impl FnMut(&[u8]) -> Outcome<ControlFlow<()>>,
+    ) -> Result<bool, Error> {
+        let followed = self.runtime.block_on(unless_stopped(async {
+            let mut sender = connection::open(&self.address, self.tls.as_ref()).await?;
+            connection::follow(&mut sender, self.request(call)?, &mut take).await
+        }));
+        match followed {
+            Ok(Followed::Answer(answer)) => self.checked(answer).map(|_| true),
+            Ok(Followed::End) => Ok(true),
+            Ok(Followed::Broken(outcome)) => Ok(outcome.map(|()| false)?),
+            Err(Trouble::Stopped) => Ok(false),
+            Err(Trouble::NotSent(what) | Trouble::Lost(what)) => Err(self.unreachable(&what).into()),
+        }
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Trouble> {
         let invalid = |error: hyper::http::Error| Trouble::NotSent(error.to_string());
-        let account = encoded(self.account.as_bytes());
-        let target = format!(
-            "{}/accounts/{account}/storage/kv/namespaces{}",
-            self.address.base, call.path
-        );
+        let (base, path) = (&self.address.base, &call.path);
+        let target = if call.is_of_server {
+            format!("{}{path}", base.strip_suffix(BASE).unwrap_or_default())
+        } else {
+            let account = encoded(self.account.as_bytes());
+            format!("{base}/accounts/{account}/storage/kv/namespaces{path}")
+        };
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = target
@@ -257,7 +295,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        connection::exchange(sender, request, call.body.len()).await
+        Ok(request)
     }
 
     /// The answer, if it is a success.

@@ -1,13 +1,15 @@
 //! Connections to a server: one request and its response.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::address::{Address, Endpoint};
+use crate::common::failure::Outcome;
 use crate::common::interrupt;
 
 /// Longest wait for a connection.
@@ -110,6 +113,12 @@ pub(super) async fn exchange(
             Trouble::Lost(told(&error))
         }
     })?;
+    whole(response).await
+}
+
+/// A response with its whole body.
+async fn whole(response: Response<Incoming>) -> Result<Answer, Trouble> {
+    let late = || Trouble::Lost("the server has not answered in time".to_owned());
     let (head, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = timeout(ANSWER_WITHIN, body.frame()).await.map_err(|_| late())? {
@@ -125,6 +134,42 @@ pub(super) async fn exchange(
         headers: head.headers,
         body: bytes.into(),
     })
+}
+
+/// How a response that is followed has gone on.
+pub(super) enum Followed {
+    /// It was not a success, and is whole.
+    Answer(Answer),
+    End,
+    /// It was left.
+    Broken(Outcome),
+}
+
+/// Sends a request, and passes on the parts of a response that succeeds as they come.
+pub(super) async fn follow(
+    sender: &mut Sender,
+    request: Request<Full<Bytes>>,
+    take: &mut impl FnMut(&[u8]) -> Outcome<ControlFlow<()>>,
+) -> Result<Followed, Trouble> {
+    let late = || Trouble::Lost("the server has not answered in time".to_owned());
+    let answered = timeout(ANSWER_WITHIN, sender.send_request(request)).await;
+    let response = answered.map_err(|_| late())?;
+    let response = response.map_err(|error| Trouble::Lost(told(&error)))?;
+    if !response.status().is_success() {
+        return whole(response).await.map(Followed::Answer);
+    }
+    let mut body = response.into_body();
+    // A heartbeat comes while there is nothing else.
+    while let Some(frame) = timeout(ANSWER_WITHIN, body.frame()).await.map_err(|_| late())? {
+        let frame = frame.map_err(|error| Trouble::Lost(told(&error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        match take(&data) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(Followed::Broken(Ok(()))),
+            Err(failure) => return Ok(Followed::Broken(Err(failure))),
+        }
+    }
+    Ok(Followed::End)
 }
 
 /// An error of a connection, with its cause.

@@ -6,7 +6,7 @@ use super::api::{Condition, PutOptions};
 use super::client::Client;
 use super::error::Error;
 use super::values::{Got, Reader};
-use super::{lifetime, list, refuse, refuse_class, refused, target, text};
+use super::{lifetime, list, refuse, refuse_class, refused, target, text, watch};
 use crate::cli::arguments::{Delete, Get, Key, Put};
 use crate::cli::entry::Entry;
 use crate::cli::key::{SHOWN_MAX, each, parse_all, parse_metadata, print, read};
@@ -28,7 +28,7 @@ pub(super) fn run(session: &Session, client: &Client, command: Key) -> Outcome {
         Key::Ttl(arguments) => lifetime::ttl(session, client, &arguments),
         Key::Expire(arguments) => lifetime::expire(session, client, &arguments),
         Key::Rename(_) => Err(refused("key rename", "the REST API changes one key at a time")),
-        Key::Watch(_) => Err(refused("key watch", "the REST API does not tell of changes")),
+        Key::Watch(arguments) => watch::watch(session, client, &arguments),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn list(session: &Session, client: &Client, arguments: &List) -> Outc
         count: is_count,
         json: _,
         text: _,
-        values,
+        values: _,
         key_format,
     } = arguments;
     refuse("--start", start.is_some(), ONLY_PREFIXES)?;
@@ -79,16 +79,20 @@ pub(super) fn list(session: &Session, client: &Client, arguments: &List) -> Outc
         }
         return out.flush().map_err(Failure::from).and(walk.outcome());
     }
+    print(session, arguments, &mut walk, &mut out)
+}
+
+fn print(session: &Session, arguments: &List, walk: &mut Walk<'_>, out: &mut dyn Write) -> Outcome {
     let mut printed = Printed {
         session,
-        reader: Reader::new(client, &namespace.id),
+        reader: Reader::new(walk.client, walk.id),
         style: Style::of(arguments),
-        with_values: *values,
+        with_values: arguments.values,
         unreadable: 0,
     };
-    printed.style.begin(&mut out)?;
-    walk.all(|page| printed.page(&mut out, page))?;
-    printed.style.end(&mut out)?;
+    printed.style.begin(out)?;
+    walk.all(|page| printed.page(out, page))?;
+    printed.style.end(out)?;
     out.flush()?;
     if let Some(cursor) = &walk.cursor {
         session.note(format_args!("cursor: {cursor}"));

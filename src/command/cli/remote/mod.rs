@@ -7,7 +7,6 @@
 
 mod address;
 mod api;
-pub(crate) mod arguments;
 mod bulk;
 mod client;
 mod connection;
@@ -19,6 +18,7 @@ mod list;
 mod namespace;
 mod tls;
 mod values;
+mod watch;
 pub(super) mod writes;
 
 use std::rc::Rc;

@@ -65,7 +65,7 @@ fn list(client: &Client, json: bool) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// The number of keys with a prefix, which the REST API of Workers KV can tell only by listing them.
+/// The number of keys with a prefix, which Workers KV can tell only by listing them.
 pub(super) fn count(client: &Client, id: &str, prefix: &str) -> Outcome<u64> {
     if let Some(count) = client.count(id, prefix)? {
         return Ok(count);

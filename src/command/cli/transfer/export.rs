@@ -68,18 +68,7 @@ pub(crate) fn export_from(session: &Session, arguments: &Export, source: &dyn So
         exported.map(drop)?;
         return Err(Failure::stopped("nothing was exported"));
     }
-    let exported = match exported {
-        // A request to a server was given up for it.
-        Err(failure) if failure.is_stop() => ControlFlow::Break(()),
-        Err(failure) => {
-            return Err(match output.pause() {
-                Ok(true) => failure.having("--resume continues where it stopped"),
-                _ => failure,
-            });
-        }
-        Ok(flow) => flow,
-    };
-    if exported.is_break() {
+    if kept(&mut output, exported)?.is_break() {
         return Err(Failure::stopped(match output.pause()? {
             true => "--resume continues where it stopped",
             false => "the rest was not exported",
@@ -94,6 +83,16 @@ pub(crate) fn export_from(session: &Session, arguments: &Export, source: &dyn So
         ));
     }
     Ok(())
+}
+
+/// Whether an export has gone to its end; one that has failed can be resumed.
+fn kept(output: &mut Output, exported: Outcome<ControlFlow<()>>) -> Outcome<ControlFlow<()>> {
+    exported.or_else(|failure| match output.pause() {
+        // A request to a server was given up for it.
+        _ if failure.is_stop() => Ok(ControlFlow::Break(())),
+        Ok(true) => Err(failure.having("--resume continues where it stopped")),
+        _ => Err(failure),
+    })
 }
 
 /// Refuses what a bulk file cannot be.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, parser::ValueSource};
 
-use crate::cli::arguments::Wrangler;
+use super::Wrangler;
 use crate::common::failure::{Failure, Outcome};
 
 /// Where the server is, and how to reach it.
