@@ -384,6 +384,9 @@ fn a_part_of_a_value_is_got_by_its_range() {
             get("small", &[("Range", b"bytes=0-0"), ("If-None-Match", &small)]).0,
             304
         );
+        let put = at.send(face, "PUT", "small", &[("Content-Range", b"bytes 0-0/10")], b"x");
+        assert_eq!(put.status, 400, "a part would replace the whole");
+        assert_eq!(get("small", &[]), whole);
         // Metadata and expiry are beside a part as beside the whole.
         at.send(
             Face::Binding,

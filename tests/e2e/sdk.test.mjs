@@ -537,3 +537,62 @@ describe('errors', SLOW, () => {
     }
   });
 });
+
+describe('beyond Workers KV', SLOW, () => {
+  const key = (ns) => ({ account_id, namespace_id: ns.id });
+
+  test('a put is done on a condition, by the entity tag that a read returns', async () => {
+    const ns = await namespace('conditions');
+    const update = (value, headers) => kv.values.update('k', { ...key(ns), value }, { headers });
+    await fails(update('never', { 'If-Match': '*' }), 412, 10412);
+    await update('first', { 'If-None-Match': '*' });
+    await fails(update('second', { 'If-None-Match': '*' }), 412, 10412, /Precondition Failed/);
+    const etag = (await ns.response('k')).headers.get('etag');
+    await update('second', { 'If-Match': etag });
+    await fails(update('third', { 'If-Match': etag }), 412, 10412);
+    await fails(kv.values.delete('k', key(ns), { headers: { 'If-Match': etag } }), 412, 10412);
+    assert.equal((await ns.get('k')).toString(), 'second');
+  });
+
+  test('increments of several clients at the same time add up', async () => {
+    const ns = await namespace('counter');
+    await ns.put('counter', '0');
+    const increment = async () => {
+      for (;;) {
+        const response = await ns.response('counter');
+        const number = Number(await response.text());
+        const headers = { 'If-Match': response.headers.get('etag') };
+        try {
+          return await kv.values.update('counter', { ...key(ns), value: String(number + 1) }, { headers });
+        } catch (error) {
+          assert.equal(error.status, 412, error.message);
+        }
+      }
+    };
+    const times = async (count) => { for (let done = 0; done < count; done++) await increment(); };
+    await Promise.all([times(10), times(10), times(10)]);
+    assert.equal((await ns.get('counter')).toString(), '30');
+  });
+
+  test('a part of a value is read', async () => {
+    const ns = await namespace('parts');
+    await ns.put('k', '0123456789');
+    const part = await kv.values.get('k', key(ns), { headers: { Range: 'bytes=2-4' } }).asResponse();
+    assert.deepEqual([part.status, part.headers.get('content-range')], [206, 'bytes 2-4/10']);
+    assert.equal(await part.text(), '234');
+    await fails(kv.values.get('k', key(ns), { headers: { Range: 'bytes=10-' } }), 416, 10416);
+  });
+
+  test('a namespace tells what it holds, and has a default lifetime', async () => {
+    const ns = await namespace('details');
+    await ns.put('a1', 'v');
+    await ns.put('b1', 'v');
+    const { result } = await client.get(`${ns.path}/statistics`);
+    assert.deepEqual([result.id, result.title, result.keys, result.max_bytes], [ns.id, 'details', 2, null]);
+    assert.equal((await client.get(`${ns.path}/count`, { query: { prefix: 'a' } })).result.count, 1);
+    await client.put(`${ns.path}/default_ttl`, { body: { default_ttl: 3600 } });
+    await ns.put('c', 'v');
+    const expiration = Number((await ns.response('c')).headers.get('expiration'));
+    assert.ok(Math.abs(expiration - now() - 3600) < 600, String(expiration));
+  });
+});

@@ -28,7 +28,7 @@ use super::parse::rules::{self, ExpiryRules};
 use super::reading::Reading;
 use super::response::{ApiResponse, explain, response, set_etag, set_header, to_json};
 use super::shared::Shared;
-use super::writing::Put;
+use super::writing::{Put, refuse_part};
 use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
@@ -170,6 +170,7 @@ fn put_plan(head: &Parts, expiry_rules: ExpiryRules) -> Result<Plan, ApiError> {
     }
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
     let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), expiry_rules)?;
+    refuse_part(&head.headers)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     Ok(Plan::Put(Put {

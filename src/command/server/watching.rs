@@ -92,9 +92,9 @@ impl Events {
         if let Some(greeting) = self.greeting.take() {
             return Poll::Ready(Some(greeting));
         }
-        let is_stopping = !self.is_over && self.stopping.as_mut().poll(context).is_ready();
-        if self.is_over || is_stopping && !planted(Planted::WatchOn) {
-            self.is_over = true;
+        // Not asked again once it has said so.
+        self.is_over = self.is_over || !planted(Planted::WatchOn) && self.stopping.as_mut().poll(context).is_ready();
+        if self.is_over {
             return Poll::Ready(None);
         }
         match self.watch.poll_next(context) {

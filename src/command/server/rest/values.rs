@@ -13,7 +13,7 @@ use crate::server::parse::form::{self, Form};
 use crate::server::parse::rules;
 use crate::server::reading::Reading;
 use crate::server::response::{ApiResponse, response, set_etag, set_header};
-use crate::server::writing::Put;
+use crate::server::writing::{Put, refuse_part};
 
 /// The metadata that belong to a value, as JSON in UTF-8.
 const METADATA_HEADER: &str = "cf-kv-metadata";
@@ -60,6 +60,7 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
         let of_operation = |error: ApiError| error.of(OPERATION);
+        refuse_part(&self.head.headers).map_err(of_operation)?;
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.expiry_rules())
             .map_err(of_operation)?;
