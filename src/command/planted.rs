@@ -27,8 +27,10 @@ breakages! {
     /// An import lets keys without an expiry have the default lifetime of the namespace.
     ImportByDefaultTtl,
     /// An import of a local state follows names of values out of its directory.
+    #[cfg_attr(not(feature = "miniflare"), allow(dead_code, reason = "it is in that feature"))]
     FollowBlobs,
     /// An import of a local state reads databases without their write-ahead logs.
+    #[cfg_attr(not(feature = "miniflare"), allow(dead_code, reason = "it is in that feature"))]
     IgnoreLogOfState,
     /// The server accepts any number of connections.
     AnyConnections,

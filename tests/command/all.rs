@@ -16,6 +16,7 @@ mod listing;
 mod lists;
 mod maintenance;
 mod memory;
+#[cfg(feature = "miniflare")]
 mod miniflare;
 mod operations;
 mod page;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::duration::duration;
 use super::failure::{Failure, Outcome};
+use super::text::quoted;
 
 /// An option: its name, which values it has, and a function that sets it.
 struct StoreOption {
@@ -119,7 +120,7 @@ impl StoreOptions {
         for pair in pairs {
             let (name, value) = pair
                 .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAME=VALUE"), names()))?;
+                .ok_or_else(|| Failure::usage(format!("{} is not NAME=VALUE", quoted(pair.as_bytes())), names()))?;
             chosen.choose(name.trim(), value.trim())?;
         }
         Ok(chosen)
@@ -129,10 +130,10 @@ impl StoreOptions {
         let option = TABLE
             .iter()
             .find(|option| option.name == name)
-            .ok_or_else(|| Failure::usage(format!("a store has no option {name:?}"), names()))?;
+            .ok_or_else(|| Failure::usage(format!("a store has no option {}", quoted(name.as_bytes())), names()))?;
         if (option.apply)(Options::default(), value).is_none() {
             return Err(Failure::usage(
-                format!("{value:?} is no value of the option {name}"),
+                format!("{} is no value of the option {name}", quoted(value.as_bytes())),
                 format!("{name} is {}", option.accepts),
             ));
         }

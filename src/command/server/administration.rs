@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::blocking::blocking;
 use super::error::ApiError;
 use super::shared::Shared;
+use crate::common::text::quoted;
 use crate::planted::{Planted, planted};
 
 /// Interval between attempts to cancel a compaction, each of which ends one run.
@@ -132,7 +133,7 @@ pub(super) async fn cancel_compaction(shared: &Shared) {
 
 /// The path of a checkpoint with this name: directly below the directory, and nothing is there.
 pub(super) fn checkpoint_path(directory: &Path, name: &str) -> Result<PathBuf, ApiError> {
-    let refused = |what: &str| Err(ApiError::new(400, 10001, format!("{name:?} {what}")));
+    let refused = |what: &str| Err(ApiError::new(400, 10001, format!("{} {what}", quoted(name.as_bytes()))));
     let is_one_part = {
         let mut parts = Path::new(name).components();
         matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
@@ -147,7 +148,11 @@ pub(super) fn checkpoint_path(directory: &Path, name: &str) -> Result<PathBuf, A
     let path = directory.join(name);
     // A link counts too, wherever it leads.
     if path.symlink_metadata().is_ok() && !planted(Planted::CheckpointAnywhere) {
-        return Err(ApiError::new(409, 10014, format!("there is a {name:?} already")));
+        return Err(ApiError::new(
+            409,
+            10014,
+            format!("there is a {} already", quoted(name.as_bytes())),
+        ));
     }
     Ok(path)
 }

@@ -4,9 +4,15 @@ use tracing_subscriber::EnvFilter;
 
 use super::settings::{LogFormat, Settings};
 use crate::common::failure::{Failure, Outcome};
+use crate::common::text::quoted;
 
 pub(super) fn to_stderr(settings: &Settings) -> Outcome {
-    let wrong = |what: String| Failure::usage(format!("{:?} is not a log filter: {what}", settings.log), "");
+    let wrong = |what: String| {
+        Failure::usage(
+            format!("{} is not a log filter: {what}", quoted(settings.log.as_bytes())),
+            "",
+        )
+    };
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -14,6 +14,7 @@ use super::parse::rules::TTL_SECONDS_MIN;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 use crate::common::store_options::{Scalar, StoreOptions};
+use crate::common::text::quoted;
 
 mod address;
 #[cfg(test)]
@@ -215,7 +216,7 @@ impl Settings {
             && self.tokens.is_empty()
         {
             return Err(Failure::usage(
-                format!("anyone who can reach {address:?} could read and write everything"),
+                format!("anyone who can reach {address} could read and write everything"),
                 "set a token: `embercask token` generates one for --token or EMBERCASK_TOKEN",
             ));
         }
@@ -252,7 +253,7 @@ fn binding_for(mut of_file: BTreeMap<String, String>, pairs: &[String]) -> Outco
     for pair in pairs {
         let (namespace, address) = pair
             .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=ADDRESS"), ""))?;
+            .ok_or_else(|| Failure::usage(format!("{} is not NAMESPACE=ADDRESS", quoted(pair.as_bytes())), ""))?;
         of_file.insert(namespace.to_owned(), address.to_owned());
     }
     let all = of_file.into_iter();
@@ -266,7 +267,7 @@ fn max_namespace_bytes(mut of_file: BTreeMap<String, u64>, pairs: &[String]) -> 
         let (namespace, mib) = pair
             .rsplit_once('=')
             .and_then(|(namespace, mib)| Some((namespace, mib.parse().ok()?)))
-            .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=MIB"), ""))?;
+            .ok_or_else(|| Failure::usage(format!("{} is not NAMESPACE=MIB", quoted(pair.as_bytes())), ""))?;
         of_file.insert(namespace.to_owned(), mib);
     }
     let all = of_file.into_iter();
@@ -309,7 +310,7 @@ fn durability(name: Option<&str>) -> Outcome<Durability> {
         Some("os") => Ok(Durability::Os),
         Some("buffered") => Ok(Durability::Buffered),
         Some(other) => Err(Failure::usage(
-            format!("{other:?} is not a durability class"),
+            format!("{} is not a durability class", quoted(other.as_bytes())),
             "use sync, os or buffered",
         )),
     }
@@ -320,7 +321,7 @@ fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
         None | Some("text") => Ok(LogFormat::Text),
         Some("json") => Ok(LogFormat::Json),
         Some(other) => Err(Failure::usage(
-            format!("{other:?} is not a log format"),
+            format!("{} is not a log format", quoted(other.as_bytes())),
             "use text or json",
         )),
     }

@@ -60,9 +60,11 @@ pub(crate) struct Import {
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: FileFormat,
     /// Import the local state of `wrangler dev` from the directory of its project
+    #[cfg(feature = "miniflare")]
     #[arg(long, conflicts_with_all = ["format", "resume", "progress_file"])]
     pub(crate) miniflare: bool,
     /// With --miniflare, the name for the namespace with this id [default: its binding]
+    #[cfg(feature = "miniflare")]
     #[arg(long, value_name = "ID=NAME", requires = "miniflare", conflicts_with = "namespace")]
     pub(crate) name: Vec<String>,
     /// Skip keys that are already there

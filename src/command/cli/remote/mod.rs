@@ -54,9 +54,12 @@ pub(crate) fn run(session: &Session, client: &Rc<Client>, command: Command) -> O
         Command::Export(arguments) => export::run(session, client, &arguments),
         Command::Import(arguments) => {
             refuse_class(arguments.class)?;
-            let why = "import into a store, and move that with export and import";
-            refuse("--name", !arguments.name.is_empty(), why)?;
-            refuse("--miniflare", arguments.miniflare, why)?;
+            #[cfg(feature = "miniflare")]
+            {
+                let why = "import into a store, and move that with export and import";
+                refuse("--name", !arguments.name.is_empty(), why)?;
+                refuse("--miniflare", arguments.miniflare, why)?;
+            }
             transfer::import(session, &arguments)
         }
         Command::Shell if session.is_shell() => Err(Failure::usage("the shell is already running", "")),

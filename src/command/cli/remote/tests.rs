@@ -123,7 +123,9 @@ const FLAGS: &[(&str, Fate, &str)] = &[
     ("--resume",            Honoured, "import FILE --resume"),
     ("--progress-file",     Honoured, "import FILE --progress-file FILE.note"),
     ("--workers-kv-limits", Honoured, "import FILE --workers-kv-limits"),
+    #[cfg(feature = "miniflare")]
     ("--miniflare",         Refused,  "import FILE --miniflare"),
+    #[cfg(feature = "miniflare")]
     ("--name",              Refused,  "import FILE --miniflare --name ID=X"),
     ("--sync",              Refused,  "import FILE --sync"),
     ("--os",                Refused,  "import FILE --os"),

@@ -6,8 +6,9 @@ use std::path::Path;
 use indicatif::ProgressBar;
 
 use super::compression::Compression;
+use super::lines;
 use super::output::{Left, Output};
-use super::record::{self, Place};
+use super::record::Place;
 use super::source::{Exported, Item, Moment, Source};
 use crate::cli::arguments::{Export, FileFormat};
 use crate::cli::session::Session;
@@ -35,7 +36,7 @@ pub(crate) fn export_from(session: &Session, arguments: &Export, source: &dyn So
             bar.inc_length(source.count(namespace, &prefix)?.unwrap_or(0));
         }
     }
-    let header = record::header_line(source.identity(), &arguments.namespace, &prefix)?;
+    let header = lines::header_line(source.identity(), &arguments.namespace, &prefix)?;
     let (output, place) = if arguments.resume {
         resume(&arguments.file, &header)?
     } else {
@@ -167,7 +168,7 @@ impl Exporter<'_> {
             }
         }
         match self.format {
-            FileFormat::Lines => self.output.write(&record::end_line(self.lines)?)?,
+            FileFormat::Lines => self.output.write(&lines::end_line(self.lines)?)?,
             FileFormat::Bulk => self.output.write(b"\n]\n")?,
         }
         Ok(ControlFlow::Continue(()))
@@ -186,7 +187,7 @@ impl Exporter<'_> {
             // The namespace is in the file already.
             Some(Place::Namespace { namespace, .. }) if namespace > name => return Ok(ControlFlow::Continue(())),
             Some(Place::Namespace { namespace, key }) if namespace == name => after = key.as_deref(),
-            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(namespace)?)?,
+            _ if self.format == FileFormat::Lines => self.line(&lines::namespace_line(namespace)?)?,
             _ => {}
         }
         let (source, prefix) = (self.source, self.prefix);
@@ -209,11 +210,11 @@ impl Exporter<'_> {
         match self.format {
             FileFormat::Lines => {
                 self.lines += 1;
-                record::write_key_line(&mut self.output, namespace, &entry)?;
+                lines::write_key_line(&mut self.output, namespace, &entry)?;
             }
             FileFormat::Bulk => {
                 let before: &[u8] = if self.keys == 0 { b"\n" } else { b",\n" };
-                record::write_bulk_pair(&mut self.output, before, &entry)?;
+                lines::write_bulk_pair(&mut self.output, before, &entry)?;
             }
         }
         self.keys += 1;

@@ -7,6 +7,7 @@ use crc32fast::Hasher;
 
 use super::array;
 use super::input::Input;
+#[cfg(feature = "miniflare")]
 use super::miniflare;
 use super::progress::{Done, Progress};
 use super::record::{self, Read, Record};
@@ -24,6 +25,7 @@ use crate::planted::{Planted, planted};
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
+    #[cfg(feature = "miniflare")]
     if arguments.miniflare {
         return miniflare::import(session, arguments);
     }

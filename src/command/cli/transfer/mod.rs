@@ -9,6 +9,8 @@ mod export;
 pub(crate) mod fuzzing;
 mod import;
 mod input;
+mod lines;
+#[cfg(feature = "miniflare")]
 mod miniflare;
 mod output;
 mod progress;

@@ -1,10 +1,12 @@
 //! Addresses of listeners.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 #[cfg(unix)]
 use std::path::PathBuf;
 
 use crate::common::failure::{Failure, Outcome};
+use crate::common::text::quoted;
 
 /// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +18,25 @@ pub(crate) enum Address {
 
 const LOOKS_LIKE: &str = "an address looks like 127.0.0.1:8787, localhost:8787, [::1]:8787 or unix:/run/kv.socket";
 
+/// As it is given.
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(formatter, "{address}"),
+            #[cfg(unix)]
+            Address::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Address {
     pub(super) fn parse(text: &str) -> Outcome<Address> {
-        let wrong = |hint: &str| Err(Failure::usage(format!("{text:?} is not an address"), hint));
+        let wrong = |hint: &str| {
+            Err(Failure::usage(
+                format!("{} is not an address", quoted(text.as_bytes())),
+                hint,
+            ))
+        };
         #[cfg(unix)]
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.contains('\0') {

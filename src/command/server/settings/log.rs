@@ -3,6 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use crate::common::failure::{Failure, Outcome};
+use crate::common::text::quoted;
 use crate::planted::{Planted, planted};
 
 pub(super) const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
@@ -15,12 +16,15 @@ pub(crate) fn check_filter(text: &str) -> Outcome {
             "use {}, or TARGET=LEVEL for parts of the program, separated by commas",
             LEVELS.join(", ")
         );
-        Err(Failure::usage(format!("{text:?} is not a log filter: {what}"), hint))
+        Err(Failure::usage(
+            format!("{} is not a log filter: {what}", quoted(text.as_bytes())),
+            hint,
+        ))
     };
     for part in text.split(',') {
         let is_level = LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level));
         if !is_level && !part.contains('=') && !planted(Planted::AnyLogLevel) {
-            return wrong(format!("{part:?} is not a level"));
+            return wrong(format!("{} is not a level", quoted(part.as_bytes())));
         }
     }
     match EnvFilter::try_new(text) {

@@ -62,7 +62,9 @@ fn arguments(how: u8, progress_file: Option<PathBuf>, resume: bool) -> Import {
         format: FileFormat::Lines,
         if_absent: how & 2 != 0,
         workers_kv_limits: false,
+        #[cfg(feature = "miniflare")]
         miniflare: false,
+        #[cfg(feature = "miniflare")]
         name: Vec::new(),
         resume,
         progress_file,
