@@ -56,7 +56,7 @@ async function pairsOf(id, keys, signal, failed) {
   return pairs;
 }
 
-/** The metadata in an answer to a bulk get, as they were stored: of the same moment as the value, not of the listing. */
+/** The metadata in an answer to a bulk get, as they were stored: of the moment of the value, not of the listing. */
 function metadataIn(found) {
   const metadata = jsonMember(found, "metadata");
   return metadata === "null" ? undefined : metadata;
