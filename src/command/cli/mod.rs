@@ -41,6 +41,10 @@ pub fn main() -> ExitCode {
     interrupt::install();
     // Exits here for wrong arguments (status 2) and for help (status 0).
     let mut arguments = words::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    if matches!(arguments.command, Command::Serve(_)) {
+        // `serve` has a flag of this name, for the tokens that it takes.
+        arguments.global.remote.token_file = None;
+    }
     if let Err(failure) = arguments.global.remote.choose(&arguments.wrangler) {
         return failure.report();
     }

@@ -75,7 +75,8 @@ Examples:
   embercask key watch -n SESSIONS --count 1
 
 Prints put, delete or expired and the key; dropped if the namespace is deleted; missed if changes
-came too fast. It hears of changes by its own process, so it needs the store for itself.")]
+came too fast. It hears of changes by its own process, so it needs the store for itself; --url
+follows those of a server.")]
     Watch(Watch),
 }
 
