@@ -98,7 +98,7 @@ fn base64_in_lines(bytes: &[u8], end: &str) -> String {
             let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
             text.push(if place > group.len() { '=' } else { char::from(digit) });
         }
-        if text.replace(end, "").len() % 76 == 0 {
+        if text.replace(end, "").len().is_multiple_of(76) {
             text.push_str(end);
         }
     }

@@ -206,6 +206,9 @@ fn the_local_state_of_a_project_moves_in_one_command() {
     assert!(told.contains("--miniflare"), "{told}");
 }
 
+/// A key with its value, expiry and metadata.
+type Row = (&'static str, &'static [u8], Option<u64>, Option<&'static str>);
+
 /// `tests/golden/wrangler-dev` was written by wrangler 4.164.0 (miniflare 5.20261117.0), which was
 /// then killed: the databases are almost empty without their logs. The shared memory of SQLite is
 /// left out.
@@ -226,7 +229,7 @@ fn the_state_that_wrangler_wrote_is_imported() {
     let store = opened(&at, "store");
     let namespace = store.open_namespace("SESSIONS").unwrap();
     assert_eq!(format!("{:032x}", namespace.id()), SESSIONS.0);
-    let expected: [(&str, &[u8], Option<u64>, Option<&str>); 4] = [
+    let expected: [Row; 4] = [
         ("bytes", &[0, 255, 254, 1], Some(2_147_483_647_000), None),
         ("empty", b"", None, Some("\"\"")),
         (
