@@ -48,7 +48,8 @@ impl Position {
         }
     }
 
-    /// The position in a message; `called` is the input and what it consists of: `pairs.json, pair`.
+    /// The position in a message. `called` is the input with what it consists of, such as
+    /// `pairs.json, pair`.
     pub(crate) fn told(self, called: &str, key: Option<&[u8]>) -> String {
         let mut told = format!("{called} {}", self.number);
         if let Some(line) = self.line {
