@@ -102,8 +102,8 @@ fn a_request_that_is_not_permitted_gets_no_memory() {
     let [reader, of_m] = tokens(&at, [("reader", "read_only = true"), ("of M", "namespaces = [\"M\"]")]);
     let server = started(&at, &[&PATIENT[..], &["--config", "serve.toml"]].concat());
     let before = memory_of(&server);
-    // For reading only, for another namespace, no token, a namespace or route that is not there, and a head that is
-    // refused for another reason.
+    // For reading only, for another namespace, no token, and a namespace, a route or a method that
+    // is not there.
     let absent = format!("{NAMESPACES}/{:032x}", 7);
     let refused = [
         (&reader, format!("PUT {namespace}/values/k"), 403),

@@ -190,8 +190,8 @@ impl Ledger {
         self.claims.get(&id).is_some_and(|claim| claim.is_pushed_out)
     }
 
-    /// Wakes those that may go on now: whoever is kept waiting by others, the oldest, and those that
-    /// are nearest to their end. If they do, they wake the next ones when they end.
+    /// Wakes those that may go on now: whoever is kept waiting by others, the oldest, and those
+    /// that are nearest to their end. If they do, they wake the next ones when they end.
     fn wake(&self) {
         let mut waiting: Vec<&Claim> = self.claims.values().filter(|claim| claim.waits()).collect();
         let kept_waiting = waiting

@@ -140,8 +140,8 @@ impl Claim {
         Ok(())
     }
 
-    /// Takes more memory; waits for it if much is in use, but not for ever: all in all no longer than
-    /// the timeout.
+    /// Takes more memory; waits for it if much is in use, but not for ever: all in all no longer
+    /// than the timeout.
     pub(super) async fn grow(&mut self, by: usize) -> Result<(), ApiError> {
         if by == 0 || planted(Planted::AnyBodyMemory) {
             return Ok(());
