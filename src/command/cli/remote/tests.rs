@@ -75,7 +75,7 @@ const FLAGS: &[(&str, Fate, &str)] = &[
     ("--cursor",            Honoured, "key list -n N --cursor c"),
     ("--namespace",         Honoured, "key exists --namespace N k"),
     ("--namespace-id",      Honoured, "key exists --namespace-id ID k"),
-    ("--key-format",        Honoured, "key exists -n N k --key-format hex"),
+    ("--key-format",        Honoured, "key exists -n N 6b --key-format hex"),
     ("--namespace",         Honoured, "key ttl --namespace N k"),
     ("--namespace-id",      Honoured, "key ttl --namespace-id ID k"),
     ("--key-format",        Honoured, "key ttl -n N k --key-format escaped"),
