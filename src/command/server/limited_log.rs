@@ -38,6 +38,22 @@ pub(super) fn aborted(error: &dyn std::fmt::Display) {
     }
 }
 
+/// Logs that a listing has met a damaged key, in the same way.
+pub(super) fn damaged_in_listing(error: &Error) {
+    match LIMITER.admit(&format!("listed: {error}"), Instant::now()) {
+        Some(not_printed) => tracing::error!(%error, not_printed, "a listed key is damaged"),
+        None => tracing::debug!(%error, "a listed key is damaged"),
+    }
+}
+
+/// Logs that a connection could not be accepted, in the same way.
+pub(super) fn not_accepted(error: &std::io::Error) {
+    match LIMITER.admit(&format!("not accepted: {error}"), Instant::now()) {
+        Some(not_printed) => tracing::warn!(%error, not_printed, "a connection could not be accepted"),
+        None => tracing::debug!(%error, "a connection could not be accepted"),
+    }
+}
+
 /// Logs how often errors were not printed, for causes whose minute is over, or for all.
 pub(super) fn tell_not_printed(all: bool) {
     for (cause, not_printed) in LIMITER.over(Instant::now(), all) {

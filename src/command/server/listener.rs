@@ -24,6 +24,7 @@ use super::Endpoint;
 use super::body::{Disconnected, Unread};
 use super::connection::{HEAD_BYTES_MAX, Progress, Sending, TimedStream, Times};
 use super::error::ApiError;
+use super::limited_log;
 use super::metrics::Answered;
 use super::places::{Place, Places};
 use super::respond::{is_health, respond, with_retry_after};
@@ -118,7 +119,7 @@ impl Listener {
             let (stream, endpoint) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    limited_log::not_accepted(&error);
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                     continue;
                 }

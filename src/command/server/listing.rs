@@ -4,6 +4,7 @@ use embercask::{Namespace, Page};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
+use super::limited_log;
 use super::parse::rules;
 use crate::planted::{Planted, planted};
 
@@ -37,7 +38,7 @@ pub(super) fn page(
     let page = list.page()?;
     // Damaged keys are listed without their unreadable parts; they must not hide the others.
     for error in page.iter().filter_map(|entry| entry.error()) {
-        tracing::error!(%error, "a listed key is damaged");
+        limited_log::damaged_in_listing(error);
     }
     Ok(page)
 }

@@ -14,6 +14,8 @@ use super::limits::NamespaceLimits;
 use super::memory::BodyMemory;
 use super::metrics::Metrics;
 use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
+#[cfg(unix)]
+use super::permissions;
 use super::readiness;
 use super::reload::CurrentTokens;
 use super::watching::Watchers;
@@ -79,6 +81,12 @@ impl Shared {
             Ok(number) => {
                 tracing::info!(number, "tokens were read again");
                 self.tokens.warn_of_unknown_namespaces(&self.store);
+                #[cfg(unix)]
+                if *number > 0 {
+                    // These may be the first tokens of the server.
+                    permissions::restrict();
+                    permissions::tighten_store(self.store.directory());
+                }
             }
             Err(error) => tracing::error!(%error, "the tokens stay as they were"),
         }

@@ -118,7 +118,7 @@ pub(super) fn address(text: &str) -> Option<String> {
         let host: Ipv6Addr = host.parse().ok()?;
         return Some(SocketAddrV6::new(host, port, 0, scope).to_string());
     }
-    if host.to_ascii_lowercase() == "localhost" {
+    if host.eq_ignore_ascii_case("localhost") {
         return Some(format!("127.0.0.1:{port}"));
     }
     let host: Ipv4Addr = host.parse().ok()?;
@@ -166,7 +166,7 @@ fn is_option(name: &str, text: &str) -> bool {
         "flush_interval" | "expiry_grace" => is_time(),
         "sync_interval" => text == "off" || is_time(),
         "index_file" => ["true", "false"].contains(&text),
-        "waste_ceiling" => text.parse().is_ok_and(|ratio: f64| ratio >= 1.1 && ratio <= 10.0),
+        "waste_ceiling" => text.parse().is_ok_and(|ratio: f64| (1.1..=10.0).contains(&ratio)),
         _ => false,
     }
 }
