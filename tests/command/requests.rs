@@ -148,8 +148,8 @@ fn bodies_in_codings_are_refused_and_not_stored() {
         let identity = format!("{line}Content-Encoding: identity\r\nContent-Length: 6\r\n\r\nbefore");
         assert_eq!(said(address, &identity).0.status, 200);
     }
-    // Of two lengths the chunks count, and the connection ends: what follows could be a request that
-    // a proxy has not seen.
+    // Of two lengths the chunks count, and the connection ends: what follows could be a request
+    // that a proxy has not seen.
     for lengths in [
         "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",

@@ -57,9 +57,12 @@ mod tests {
     /// Clients and copies of the store keep tags: a change needs another name of the encoding.
     #[test]
     fn a_tag_is_the_digest_that_is_documented() {
-        // printf 'embercask-etag-1\1\0\0\0\0\0\0\0\1v\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' | sha256sum
+        // printf 'embercask-etag-1\1\0\0\0\0\0\0\0\1v\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' |
+        // sha256sum
         assert_eq!(Etag::of(b"v", None, None).to_string(), PLAIN);
-        // printf 'embercask-etag-1\1\0\0\0\0\0\0\0\1v\1\0\0\0\0\0\0\0\2{}\1\0\0\0\0\0\0\0\10...\3\350' | sha256sum
+        // printf
+        // 'embercask-etag-1\1\0\0\0\0\0\0\0\1v\1\0\0\0\0\0\0\0\2{}\1\0\0\0\0\0\0\0\10...\3\350' |
+        // sha256sum
         assert_eq!(Etag::of(b"v", Some(b"{}"), Some(1000)).to_string(), FULL);
     }
 

@@ -31,8 +31,8 @@ mod on_unix {
         }
     }
 
-    /// Takes the permissions of others from a store that was made without tokens, or warns that this
-    /// is not possible.
+    /// Takes the permissions of others from a store that was made without tokens, or warns that
+    /// this is not possible.
     pub(in crate::server) fn tighten_store(directory: &Path) {
         match tighten(directory) {
             Ok(0) => {}

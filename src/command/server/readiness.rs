@@ -21,8 +21,8 @@ pub(super) fn refuses_writes(store: &Store) -> Option<&'static str> {
     }
 }
 
-/// Tries whether a put would fit now. The store finds that out with the next put only, and there may
-/// be none as long as the server is not ready.
+/// Tries whether a put would fit now. The store finds that out with the next put only, and there
+/// may be none as long as the server is not ready.
 fn has_space_again(store: &Store) -> bool {
     let all = store.namespaces().unwrap_or_default();
     let first = all.first().and_then(|info| store.open_namespace(&info.name).ok());

@@ -66,7 +66,8 @@ impl CurrentTokens {
 }
 
 /// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
-/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual effect.
+/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual
+/// effect.
 pub(super) fn on_signal(tokens: &CurrentTokens, arguments: Serve, has_token_file: bool) -> Outcome<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     if arguments.config.is_none() && !has_token_file {

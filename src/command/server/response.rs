@@ -69,7 +69,8 @@ pub(super) fn response(status: u16, content_type: Option<&'static str>, body: im
     response
 }
 
-/// A response with a value, or a part of one, as its body, sent from where the store holds it without a copy.
+/// A response with a value, or a part of one, as its body, sent from where the store holds it
+/// without a copy.
 pub(super) fn value_response(status: u16, value: Value) -> ApiResponse {
     struct Owner(Value);
     impl AsRef<[u8]> for Owner {

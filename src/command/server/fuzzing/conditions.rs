@@ -33,8 +33,8 @@ impl Asked<'_> {
     }
 }
 
-/// Entity tags with their quotation marks, and whether each is weak; None if malformed. Only of ASCII:
-/// what is composed has no other.
+/// Entity tags with their quotation marks, and whether each is weak; None if malformed. Only of
+/// ASCII: what is composed has no other.
 fn tags(given: &str) -> Option<Vec<(bool, &str)>> {
     let (mut tags, mut rest) = (Vec::new(), given);
     loop {

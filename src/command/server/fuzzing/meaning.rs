@@ -262,6 +262,11 @@ impl Meaning {
             writeln!(file, "sync_interval_ms = {interval}").unwrap();
         }
         writeln!(file, "create = {}\npage = {}\n[options]", self.create, self.page).unwrap();
+        self.write_tables(&mut file);
+        file
+    }
+
+    fn write_tables(&self, file: &mut String) {
         for (name, value) in &self.options {
             writeln!(file, "{name} = {}", quoted(value)).unwrap();
         }
@@ -285,6 +290,5 @@ impl Meaning {
                 writeln!(file, "namespaces = [{}]", all.join(", ")).unwrap();
             }
         }
-        file
     }
 }

@@ -1,5 +1,5 @@
-//! The admin face: compaction, checkpoints, statistics, tokens and watching, for clients that may administer
-//! the server.
+//! The admin face: compaction, checkpoints, statistics, tokens and watching, for clients that may
+//! administer the server.
 
 use std::time::Duration;
 
