@@ -11,8 +11,6 @@ mod connections;
 mod forms;
 mod http;
 mod keys;
-mod lifetimes;
-mod listing;
 mod lists;
 mod maintenance;
 mod memory;

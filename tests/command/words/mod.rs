@@ -1,6 +1,9 @@
 //! The command line as people guess it: other names of commands, flags of wrangler, units of time,
 //! several keys, a store that is busy for a while.
 
+mod lifetimes;
+mod listing;
+
 use std::io::Read;
 
 use serde_json::{Value, json};
