@@ -158,6 +158,7 @@ impl Connection<TcpStream> {
     pub fn to(address: &str) -> Connection<TcpStream> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Connection::on(stream)
     }
 
