@@ -1,7 +1,7 @@
 //! Who may do what on a server, and which servers a command talks to.
 
 use super::Remote;
-use crate::command::Workplace;
+use crate::command::{Workplace, wait_until};
 use crate::http::{SERVE, Server, started};
 
 const TOKEN: &str = "a token that nobody guesses";
@@ -231,10 +231,11 @@ fn a_unix_socket_is_an_address_too() {
     let at = Workplace::with_namespace();
     let mut command = at.command(["serve", "--listen", "unix:rest.socket", "--binding", "127.0.0.1:0"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // Kept open: the server ends if nobody can read what it prints.
+    let mut printed = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    printed.read_line(&mut line).unwrap();
+    wait_until("the socket", || at.path("rest.socket").exists());
     at.done(["--url", "unix:rest.socket", "key", "put", "-n", "N", "k", "v"]);
     assert_eq!(
         at.done(["--url", "unix:rest.socket", "key", "get", "-n", "N", "k"]),
