@@ -89,7 +89,7 @@ fn run(session: &Session, command: Command) -> Outcome {
             session.set_path_if_none(settings.store.as_deref());
             server::prepare(&settings)?;
             let store = session.store_to_serve(settings.create, |chosen| settings.store_options(chosen))?;
-            server::run(settings, arguments, store)
+            server::run(settings, *arguments, store)
         }
         Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),

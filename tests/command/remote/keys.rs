@@ -257,10 +257,9 @@ fn namespaces_are_created_listed_renamed_and_deleted() {
     remote.done(["namespace", "rename", "--namespace-id", id, "--new-name", "a \"b\""]);
     let lines = remote.text(["namespace", "list", "--json"]);
     assert!(lines.contains("\"title\":\"a \\\"b\\\"\",\"keys\":1"), "{lines}");
-    for id in ["00000000000000000000000000000001"] {
-        let told = remote.fails(1, ["key", "get", "--namespace-id", id, "k"]);
-        assert!(told.contains("namespace not found"), "{told}");
-    }
+    let id = "00000000000000000000000000000001";
+    let told = remote.fails(1, ["key", "get", "--namespace-id", id, "k"]);
+    assert!(told.contains("namespace not found"), "{told}");
     remote.done(["namespace", "delete", "a \"b\"", "-y"]);
     // There is no terminal to ask on.
     let told = remote.fails(2, ["namespace", "delete", "N"]);

@@ -195,7 +195,7 @@ pub(crate) enum Command {
     /// Benchmark this machine with a scratch store of random keys
     Bench(Bench),
     /// Serve the store as Workers KV over HTTP, for workerd, wrangler and the SDKs
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Generate a token for `serve`
     #[command(after_help = "Clients send the token; the lines after it go into the file of `serve --config`.")]
     Token {

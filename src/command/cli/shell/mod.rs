@@ -41,7 +41,7 @@ struct Line {
 #[derive(Subcommand)]
 enum Word {
     #[command(flatten)]
-    Command(Command),
+    Command(Box<Command>),
     /// Use this namespace in all commands that name none; without a name, none
     Use {
         /// Name of the namespace
@@ -137,7 +137,7 @@ fn execute(session: &Session, line: &str) -> Outcome<Next> {
         Ok(line) => {
             words::tell_ignored(session, &line.wrangler);
             match line.word {
-                Word::Command(command) => super::run(session, command).map(|()| Next::Line),
+                Word::Command(command) => super::run(session, *command).map(|()| Next::Line),
                 Word::Use { name } => session.use_namespace(name).map(|()| Next::Line),
                 Word::Clear => Ok(Next::Clear),
                 Word::Exit => Ok(Next::Exit),

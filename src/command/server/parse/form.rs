@@ -138,7 +138,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(body: &'a Bytes, boundary: &str) -> Result<Parts<'a>, ApiError> {
         let first = format!("--{boundary}");
-        let breaks = body.starts_with(b"\r\n").then_some(2).unwrap_or_default();
+        let breaks = if body.starts_with(b"\r\n") { 2 } else { 0 };
         if !body
             .get(breaks..)
             .is_some_and(|rest| rest.starts_with(first.as_bytes()))
