@@ -158,7 +158,8 @@ impl Connection<TcpStream> {
     pub fn to(address: &str) -> Connection<TcpStream> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        // A write of which a part was taken has it once more for the rest.
+        stream.set_write_timeout(Some(PATIENCE / 2)).unwrap();
         Connection::on(stream)
     }
 
