@@ -1,8 +1,13 @@
 //! Whether a store takes what clients send.
 
-use embercask::{Condition, ErrorKind, Store};
+use std::path::Path;
+
+use embercask::Store;
 
 use crate::planted::{Planted, planted};
+
+/// Free space from which a disk that was found full counts as full no longer.
+const ROOM_BYTES_MIN: u64 = 128 << 20;
 
 /// Why puts to a store fail now, so that clients had better go elsewhere; None if they do not.
 /// Reading works all the same, and deleting unless writes are refused.
@@ -12,7 +17,7 @@ pub(super) fn refuses_writes(store: &Store) -> Option<&'static str> {
         Some("the store refuses writes")
     } else if planted(Planted::ReadyWhenFull) {
         None
-    } else if stats.disk_full && !has_space_again(store) {
+    } else if stats.disk_full && !has_room(store.directory(), stats.space.reserve_bytes) {
         Some("no space is left for writes")
     } else if stats.space.limit_reached {
         Some("no space is left for writes: the store has reached its limit")
@@ -21,15 +26,15 @@ pub(super) fn refuses_writes(store: &Store) -> Option<&'static str> {
     }
 }
 
-/// Tries whether a put would fit now. The store finds that out with the next put only, and there
-/// may be none as long as the server is not ready.
-fn has_space_again(store: &Store) -> bool {
-    let all = store.namespaces().unwrap_or_default();
-    let first = all.first().and_then(|info| store.open_namespace(&info.name).ok());
-    // Writes nothing, since no key has this sequence.
-    let probe = first.map(|namespace| namespace.put_if("probe", "", Condition::Sequence(u64::MAX)));
-    probe.is_some_and(|outcome| outcome.is_err_and(|error| error.kind() != ErrorKind::NoSpace))
-        && !store.stats().disk_full
+/// Whether the file system has room for two segments and more. The store finds out with the next
+/// put that there is space again, and there may be none as long as the server is not ready.
+fn has_room(directory: &Path, reserve_bytes: u64) -> bool {
+    let needed = reserve_bytes.saturating_mul(2).max(ROOM_BYTES_MIN);
+    #[cfg(unix)]
+    let free = rustix::fs::statvfs(directory).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+    #[cfg(not(unix))]
+    let free = 0;
+    free >= needed
 }
 
 #[cfg(test)]
@@ -66,10 +71,16 @@ mod tests {
             store.namespace("N").unwrap().get("k0").unwrap().is_some(),
             "reading works"
         );
-        let before = store.stats().last_sequence;
+        // Nothing is known of the file system of a store in memory.
         disk.set_capacity(None);
-        assert_eq!(refuses_writes(&store), None, "without a put");
-        assert_eq!(store.stats().last_sequence, before);
+        store.namespace("N").unwrap().put("more", "v").unwrap();
+        assert_eq!(refuses_writes(&store), None);
+    }
+
+    #[test]
+    fn room_is_what_the_file_system_has_beyond_two_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!has_room(directory.path(), u64::MAX) && !has_room(&directory.path().join("absent"), 0));
     }
 
     #[test]
