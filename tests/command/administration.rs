@@ -38,7 +38,7 @@ fn result(answer: &Answer) -> Value {
 }
 
 /// A token, and its lines of a settings file, with more lines.
-fn token(at: &Workplace, name: &str, more: &str) -> (String, String) {
+pub(crate) fn token(at: &Workplace, name: &str, more: &str) -> (String, String) {
     let made = at.text(["token", name]);
     let (token, setting) = made.split_once("\n\n").unwrap();
     (token.to_owned(), format!("{setting}{more}\n"))

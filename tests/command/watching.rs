@@ -4,13 +4,19 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
+use crate::administration::token;
 use crate::command::{Workplace, wait_until};
 use crate::http::{Connection, NAMESPACES, Server, request, started};
 
 /// Watches by HTTP/1.0, whose responses have no framing of their own; returns after the head.
 fn watching(server: &Server, query: &str) -> (u16, Connection<TcpStream>) {
+    watching_with(server, "", query)
+}
+
+fn watching_with(server: &Server, headers: &str, query: &str) -> (u16, Connection<TcpStream>) {
     let mut connection = Connection::to(&server.rest);
-    connection.send(format!("GET /admin/watch?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes());
+    let head = format!("GET /admin/watch?{query} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n");
+    connection.send(head.as_bytes());
     let status = connection.line();
     let mut is_stream = false;
     loop {
@@ -113,6 +119,20 @@ fn what_cannot_be_watched_is_refused() {
     // A client that goes makes room for another.
     all.pop();
     wait_until("a place of a watcher", || watching(&server, "namespace=N").0 == 200);
+}
+
+#[test]
+fn watching_takes_a_token_that_administers() {
+    let at = Workplace::with_namespace();
+    let (admin, admin_setting) = token(&at, "admin", "admin = true");
+    let (plain, plain_setting) = token(&at, "plain", "");
+    std::fs::write(at.path("serve.toml"), admin_setting + &plain_setting).unwrap();
+    let server = started(&at, &["--config", "serve.toml"]);
+    for (token, status) in [(&plain, 403), (&admin, 200)] {
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(watching_with(&server, &headers, "namespace=N").0, status);
+    }
+    assert_eq!(watching(&server, "namespace=N").0, 403);
 }
 
 #[test]
