@@ -18,6 +18,7 @@
 //! The moment may be of records that are not written out yet. If they are rolled back, so is every
 //! record after them, and the attempt must not count: [`Tail::rollbacks`](crate::log::Guard) tells.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -195,6 +196,10 @@ impl Engine {
 
     /// Writes what an attempt writes, or nothing if what it has read has changed. Returns the
     /// sequence of the last record.
+    ///
+    /// [`Error::NoSpace`], and nothing is written, if the disk was too full and more of the reserve
+    /// was released: what was rolled back for that may have been read, so another attempt is needed
+    /// to use it.
     pub(crate) fn write_checked(
         &self,
         operations: &[Operation<'_>],
@@ -206,7 +211,23 @@ impl Engine {
             .map(|(namespace, key)| self.state.hash(*namespace, key))
             .collect();
         self.state.warm_up(&hashes, None);
-        self.write_batch_if(operations, durability, |guard| reads.check(self, guard))
+        let checks = Cell::new(0);
+        let written = self.write_batch_if(operations, durability, |guard| {
+            checks.set(checks.get() + 1);
+            reads.check(self, guard)
+        });
+        match written {
+            // A write is run again only after it was rolled back for lack of space.
+            Err(Error::TransactionConflict { .. }) if checks.get() > 1 => Err(Error::NoSpace {
+                path: self.context.path().to_owned(),
+            }),
+            written => written,
+        }
+    }
+
+    /// Whether compaction has made room for these operations, which are all deletes.
+    pub(crate) fn makes_room_for(&self, operations: &[Operation<'_>]) -> bool {
+        operations.iter().all(Operation::is_delete) && self.compactor.make_room()
     }
 
     /// Returns once nothing that an attempt without writes has read can be rolled back. Returns the

@@ -209,13 +209,13 @@ fn the_local_state_of_a_project_moves_in_one_command() {
 /// A key with its value, expiry and metadata.
 type Row = (&'static str, &'static [u8], Option<u64>, Option<&'static str>);
 
-/// `tests/golden/wrangler-dev` was written by wrangler 4.164.0 (miniflare 5.20261117.0), which was
+/// `tests/command/wrangler-dev` was written by wrangler 4.164.0 (miniflare 5.20261117.0), which was
 /// then killed: the databases are almost empty without their logs. The shared memory of SQLite is
 /// left out.
 #[test]
 fn the_state_that_wrangler_wrote_is_imported() {
     let at = Workplace::new();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/wrangler-dev");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/command/wrangler-dev");
     for (path, content) in files(&project) {
         let copy = at.path("project").join(path.strip_prefix(&project).unwrap());
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();

@@ -104,6 +104,7 @@ impl Store {
     ) -> Result<Committed<T>> {
         let engine = self.writer()?;
         let mut turn = None;
+        let mut was_full = false;
         for attempt in 1..=options.attempts {
             if attempt > ATTEMPTS_BEFORE_TURNS && turn.is_none() {
                 turn = take_turn(engine);
@@ -114,7 +115,7 @@ impl Store {
                 attempt,
             };
             let answer = within(|| run(&mut transaction));
-            if let Some((value, sequence)) = end(engine, &shared, options.durability, answer)? {
+            if let Some((value, sequence)) = end(&shared, options.durability, answer, &mut was_full)? {
                 return Ok(Committed {
                     value,
                     sequence,
@@ -149,12 +150,14 @@ fn within<T>(run: impl FnOnce() -> T) -> T {
 
 /// Commits what the closure has written, if its answer is no error. None if there is a conflict;
 /// one that is the answer of the closure is of another transaction, and an error like any other.
+/// Also None if the disk was too full, and another attempt may use what was freed since.
 fn end<T>(
-    engine: &Engine,
     shared: &Shared,
     durability: Option<Durability>,
     answer: Result<T>,
+    was_full: &mut bool,
 ) -> Result<Option<(T, u64)>> {
+    let engine = &*shared.engine;
     let (reads, writes) = shared.end().ok_or(Error::Closed)?;
     let value = match answer {
         // What it has seen may be the reason.
@@ -169,6 +172,13 @@ fn end<T>(
     };
     let sequence = match committed {
         Err(Error::TransactionConflict { .. }) => return Ok(None),
+        // First the reserve has been released, and then compaction may make room.
+        Err(error @ Error::NoSpace { .. }) if engine.is_rolled_back(&reads) => {
+            return match std::mem::replace(was_full, true) && !engine.makes_room_for(&operations) {
+                true => Err(error),
+                false => Ok(None),
+            };
+        }
         committed => committed?,
     };
     for operation in &operations {

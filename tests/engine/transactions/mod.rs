@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{
-    Condition, Durability, Error, ErrorKind, ManualClock, Namespace, PutOptions, Store, Transaction, TransactionOptions,
+    Condition, Durability, Error, ErrorKind, ManualClock, Namespace, PutOptions, RingMode, Store, Transaction,
+    TransactionOptions,
 };
 use test_support::{manual, open};
 
@@ -130,6 +131,52 @@ fn attempts<T>(
         Ok(())
     });
     committed.unwrap().attempts
+}
+
+/// What was rolled back for lack of space is no conflict with others.
+#[test]
+fn on_a_full_disk_a_transaction_says_so_and_deletes() {
+    for ring in [RingMode::Never, RingMode::Always] {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let options = manual(Arc::new(faults.clone())).ring(ring).durability(Durability::Os);
+        let store = options.open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("k", "v").unwrap();
+        // Whatever is released and compacted.
+        faults.inject(Fault::new(FaultKind::Full).repeated());
+        for key in ["k", "absent"] {
+            for _ in 0..3 {
+                let ended = store.transaction(|transaction| {
+                    transaction.put(&namespace, "other", vec![0; 4000])?;
+                    transaction.delete(&namespace, key)
+                });
+                assert_eq!(ended.unwrap_err().kind(), ErrorKind::NoSpace);
+                let ended = store.transaction(|transaction| transaction.delete(&namespace, key));
+                assert!(
+                    ended.as_ref().is_ok() || ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSpace),
+                    "{ended:?}"
+                );
+            }
+        }
+        faults.clear();
+        store
+            .transaction(|transaction| transaction.put(&namespace, "k", "again"))
+            .unwrap();
+
+        let disk = MemStorage::new();
+        let options = manual(Arc::new(disk.clone())).ring(ring).durability(Durability::Os);
+        let store = options.open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        disk.set_capacity(Some(disk.used() + 30_000));
+        let fitted = (0..).take_while(|number| namespace.put(format!("{number:03}"), [0; 500]).is_ok());
+        let fitted = fitted.count();
+        assert!(fitted > 10, "{fitted}");
+        for number in 0..fitted {
+            let deleted = store.transaction(|transaction| transaction.delete(&namespace, format!("{number:03}")));
+            deleted.unwrap_or_else(|error| panic!("{number} of {fitted}: {error}"));
+        }
+        assert_eq!(namespace.count().unwrap(), 0);
+    }
 }
 
 #[test]
