@@ -192,14 +192,15 @@ fn those_that_wait_at_the_same_time_share_a_sync_and_no_other_write_waits_for_it
     for put in &mut puts {
         assert!(poll_once(put.as_mut()).is_pending());
     }
-    // They can be read already, and others are acknowledged, without and with the other thread.
-    assert_eq!(namespace.count().unwrap(), PUTS as u64 + 1);
+    // Others are acknowledged meanwhile, without and with the other thread.
     for durability in [Durability::Os, Durability::Buffered] {
         block_on(namespace.put_with_async("other", "v", class(durability))).unwrap();
     }
     let mut batch = store.batch();
     batch.durability(Durability::Buffered).put(&namespace, "another", "v");
     block_on(batch.commit_async()).unwrap();
+    // It came behind all puts that were handed over: they can be read.
+    assert_eq!(namespace.count().unwrap(), PUTS as u64 + 3);
     gate.set(false);
     for put in puts {
         block_on(put).unwrap();
@@ -223,9 +224,10 @@ fn a_future_that_is_dropped_leaves_its_write_done_or_not_done() {
         batch.durability(durability);
         batch.put(&namespace, first, "v").put(&namespace, second, "v");
         let mut commit = Box::pin(batch.commit_async());
-        assert!(poll_once(commit.as_mut()).is_pending());
+        // The other thread may have been faster.
+        let _ = poll_once(commit.as_mut());
         drop(commit);
-        assert!(batch.is_empty(), "while it is committed elsewhere");
+        assert!(batch.is_empty());
         let key = format!("c {index}");
         let mut put = Box::pin(namespace.put_with_async(key, vec![b'v'; 200], class(durability)));
         let _ = poll_once(put.as_mut());
