@@ -1,5 +1,5 @@
-//! Long work that clients start over the admin face: one of each kind at a time, and it goes on
-//! when nobody waits for it.
+//! Long work that clients start over the admin face: one of each kind at a time. It goes on
+//! when the client that started it is gone.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(limiter.admit("full", at(61)), None);
         assert_eq!(limiter.over(at(62), true), [("full".to_owned(), 1)]);
         assert_eq!(limiter.over(at(300), true), []);
-        // What nobody meets again is told when its time is over.
+        // A cause that does not come up again is told when its time is over.
         limiter.admit("full", at(300));
         limiter.admit("full", at(301));
         assert_eq!(limiter.over(at(360), false), [("full".to_owned(), 1)]);

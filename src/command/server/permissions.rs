@@ -22,8 +22,8 @@ mod on_unix {
         USUAL_MASK.get_or_init(|| rustix::process::umask(Mode::RWXG | Mode::RWXO));
     }
 
-    /// Gives a socket the mode that the usual mask leaves: whoever may write to it is asked for a
-    /// token.
+    /// Gives a socket the mode that the usual mask leaves: clients that may write to it are still
+    /// asked for a token.
     pub(in crate::server) fn open_socket(path: &Path) -> io::Result<()> {
         match USUAL_MASK.get() {
             Some(mask) => fs::set_permissions(path, Permissions::from_mode(0o777 & !mask.bits())),

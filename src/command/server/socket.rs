@@ -1,4 +1,4 @@
-//! The file of a unix socket: made where nobody listens, and removed only by whoever made it.
+//! The file of a unix socket: made only where there is no listener, and removed only by its maker.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -28,7 +28,7 @@ pub(super) struct Watcher(watch::Receiver<bool>);
 impl Watcher {
     /// Returns once the connection should end.
     pub(super) async fn told(&mut self) {
-        // An error means that nobody can tell it any more, and the runtime ends.
+        // An error means that the sender is gone, and the runtime ends.
         let _ = self.0.wait_for(|is_stopping| *is_stopping).await;
     }
 }

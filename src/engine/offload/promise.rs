@@ -31,8 +31,8 @@ struct Shared<T> {
     waker: Option<Waker>,
 }
 
-/// Kept by the thread that does the work. Dropped without a result, as by a panic, it is broken:
-/// nobody waits for ever.
+/// Kept by the thread that does the work. Dropped without a result, as by a panic, it is broken,
+/// and the waiting end gets an error.
 #[derive(Debug)]
 pub(super) struct Promise<T> {
     shared: Arc<Mutex<Shared<T>>>,

@@ -115,7 +115,7 @@ pub(super) fn told(error: &std::io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     let what = match cause {
         Some(Error::InvalidCertificate(cause)) => match cause {
-            CertificateError::UnknownIssuer => "nobody whom this system trusts has signed it; --ca-file names others",
+            CertificateError::UnknownIssuer => "its issuer is not trusted by this system; trust it with --ca-file",
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -23,7 +23,7 @@ const SHARES: usize = 4;
 /// Claims of each kind that are woken when memory has become free.
 const WOKEN: usize = 16;
 
-/// Whoever the memory is for.
+/// The client that the memory is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::server) enum Holder {
     /// A token, by its name.
@@ -190,7 +190,7 @@ impl Ledger {
         self.claims.get(&id).is_some_and(|claim| claim.is_pushed_out)
     }
 
-    /// Wakes those that may go on now: whoever is kept waiting by others, the oldest, and those
+    /// Wakes those that may go on now: the claims that others keep waiting, the oldest, and those
     /// that are nearest to their end. If they do, they wake the next ones when they end.
     fn wake(&self) {
         let mut waiting: Vec<&Claim> = self.claims.values().filter(|claim| claim.waits()).collect();

@@ -123,7 +123,7 @@ function stopLive() {
   byId("statistics-live").setAttribute("aria-pressed", "false");
 }
 
-/** Measures until it is stopped; not while nobody can see it. */
+/** Measures until it is stopped, but not while the page is hidden. */
 async function measure() {
   const timer = liveTimer;
   try {
