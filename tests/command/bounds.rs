@@ -69,6 +69,43 @@ fn so_many_connections_and_no_more() {
     assert_eq!(second.request("GET", "/k", &[namespace], b"").status, 404);
 }
 
+/// Whether the body is too long, so that none of it is kept, or only incomplete.
+#[test]
+fn a_put_whose_body_is_cut_off_leaves_the_value_as_it_was() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &[]);
+    assert_eq!(server.bound("PUT", "k", &[], b"kept").status, 200);
+    let listed = request(&server.rest, "GET", NAMESPACES, &[], b"").json();
+    let id = listed["result"][0]["id"].as_str().unwrap().to_owned();
+    let value = format!("{NAMESPACES}/{id}/values/k");
+    let form = "Content-Type: multipart/form-data; boundary=x\r\n";
+    let mut cut_off = 0;
+    for length in [10, 25 << 20, 26 << 20, 300 << 20] {
+        for (address, target, headers) in [
+            (&server.binding, "/k", ""),
+            (&server.rest, &*value, ""),
+            (&server.rest, &*value, form),
+        ] {
+            let mut connection = Connection::to(address);
+            let head = format!(
+                "PUT {target} HTTP/1.1\r\nHost: localhost\r\nX-KV-Namespace: N\r\n{headers}Content-Length: \
+                 {length}\r\n\r\nv"
+            );
+            connection.send(head.as_bytes());
+            drop(connection);
+            cut_off += 1;
+            wait_until("the end of the request", || {
+                server.metric("disconnected_total") == cut_off
+            });
+            assert_eq!(
+                server.bound("GET", "k", &[], b"").body,
+                b"kept",
+                "{length} {target} {headers}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_no_request_is_refused() {
     let at = Workplace::with_namespace();

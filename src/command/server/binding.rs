@@ -217,7 +217,7 @@ async fn run(
             let shared = Arc::clone(shared);
             let etag = blocking(move || {
                 // The memory of `body` is held until the put is done even if the client has gone.
-                let value = body.take_whole().unwrap_or_default();
+                let value = body.take_whole().ok_or_else(|| rules::value_too_long(body.length))?;
                 put.run(&shared, &namespace, &value)
             });
             let etag = etag.await?;

@@ -100,9 +100,9 @@ impl<'a> Unread<'a> {
     pub(super) async fn read(&mut self, holder: &Holder, most: usize, work: Work) -> Result<Body, ApiError> {
         let memory = &self.shared.body_memory;
         let expected = hyper::body::Body::size_hint(&self.source).exact();
-        if expected.is_some_and(|expected| expected > most as u64) {
+        if let Some(expected) = expected.filter(|expected| *expected > most as u64) {
             self.drain().await;
-            return Ok(Body::too_long(self.length));
+            return Ok(Body::too_long(expected));
         }
         let expected = expected.and_then(|expected| usize::try_from(expected).ok());
         let mut claim = match expected {

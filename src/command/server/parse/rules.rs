@@ -196,10 +196,14 @@ pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError>
 /// Checks the length of a value.
 pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
     if length > VALUE_BYTES_MAX as u64 && !planted(Planted::AcceptLargeValues) {
-        let message = format!("Value length of {length} exceeds limit of {VALUE_BYTES_MAX}.");
-        return Err(ApiError::new(413, 10032, message));
+        return Err(value_too_long(length));
     }
     Ok(())
+}
+
+pub(crate) fn value_too_long(length: u64) -> ApiError {
+    let message = format!("Value length of {length} exceeds limit of {VALUE_BYTES_MAX}.");
+    ApiError::new(413, 10032, message)
 }
 
 /// Checks a `cache_ttl`, which has no effect here: there is no cache.

@@ -74,7 +74,9 @@ impl RequestContext<'_> {
             .map_err(of_operation)?;
         // A body that is too long was not kept, so refuse it before reading it.
         rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
-        let bytes = Bytes::from(body.take_whole().unwrap_or_default());
+        let whole = body.take_whole();
+        let whole = whole.ok_or_else(|| rules::value_too_long(body.length).of(OPERATION))?;
+        let bytes = Bytes::from(whole);
         let Form {
             value,
             metadata,
