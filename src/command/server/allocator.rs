@@ -26,24 +26,48 @@ pub(super) fn configure() {
 /// Gives free memory back, once much was freed: of bodies and responses, or of the indexes, such as
 /// when many keys have expired.
 pub(super) async fn give_back(shared: Arc<Shared>) {
-    let (mut freed, mut indexes) = (0, 0);
+    let mut freed = Freed::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let asked = Arc::clone(&shared);
         let looked = blocking(move || {
             let stats = asked.store.stats();
-            let now = stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes;
-            let less = u64::saturating_sub(indexes, now);
-            freed += asked.body_memory.take_given_back() as u64;
-            if freed < MUCH_BYTES && less < MUCH_BYTES {
-                return Ok((freed, u64::max(indexes, now)));
+            let indexes = stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes;
+            if freed.is_much(asked.body_memory.take_given_back() as u64, indexes) {
+                glibc::trim();
             }
-            glibc::trim();
-            Ok((0, now))
+            Ok(freed)
         });
         if let Ok(looked) = looked.await {
-            (freed, indexes) = looked;
+            freed = looked;
         }
+    }
+}
+
+/// What was freed since memory was given back last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Freed {
+    /// By bodies and responses.
+    bodies: u64,
+    /// The most that the indexes took.
+    indexes_most: u64,
+}
+
+impl Freed {
+    /// Whether it is much, now that bodies freed so much more and the indexes take so much. If so,
+    /// counting begins again.
+    fn is_much(&mut self, bodies: u64, indexes: u64) -> bool {
+        let bodies = self.bodies + bodies;
+        let indexes_most = self.indexes_most.max(indexes);
+        let is_much = bodies >= MUCH_BYTES || indexes_most - indexes >= MUCH_BYTES;
+        *self = match is_much {
+            true => Freed {
+                bodies: 0,
+                indexes_most: indexes,
+            },
+            false => Freed { bodies, indexes_most },
+        };
+        is_much
     }
 }
 
@@ -75,4 +99,29 @@ mod glibc {
     pub(super) fn configure(_: i32, _: i32) {}
 
     pub(super) fn trim() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn memory_is_given_back_after_many_bodies_and_after_a_sweep() {
+        let mut freed = Freed::default();
+        // Indexes that grow, and bodies that are small together.
+        for second in 0..10 {
+            assert!(!freed.is_much(MIB, second * 100 * MIB), "{second}");
+        }
+        assert!(freed.is_much(6 * MIB, 900 * MIB), "16 MiB of bodies");
+        assert!(!freed.is_much(15 * MIB, 900 * MIB), "counted from then on");
+        // Keys expire, a few at a time.
+        let mut freed = Freed::default();
+        let given_back = (0..=200).filter(|second| freed.is_much(0, (1000 - 4 * second) * MIB));
+        assert_eq!(given_back.count(), 800 / 16);
+        // A sweep that ends is the last change, and no body comes afterwards.
+        assert!(freed.is_much(0, 0));
+        assert!(!freed.is_much(0, 0), "once");
+    }
 }
