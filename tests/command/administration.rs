@@ -1,6 +1,7 @@
 //! The admin face of the server, and reading the tokens again.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -242,11 +243,25 @@ fn tokens_are_read_again_as_a_whole_or_stay() {
     wait_until("the first token", || accepts(&first));
     assert!(accepts(&second));
 
-    // A server that has no file says so.
+    // A server that has no file says so, also in its log.
     let other = Workplace::with_namespace();
-    let server = started(&other, &[]);
+    let mut command = other.command(SERVE);
+    command.stderr(Stdio::piped());
+    let mut server = Server::start(command, 0);
     let (status, _, told) = asked(&server, "POST", "/admin/reload-tokens", &Value::Null).error();
     assert!(status == 409 && told.contains("--config"), "{told}");
+    let log = BufReader::new(server.child.stderr.take().unwrap());
+    let mut told = log
+        .lines()
+        .map(Result::unwrap)
+        .filter(|line| line.contains("the tokens stay as they were"));
+    assert!(told.next().is_some());
+    let hung_up = Command::new("kill")
+        .args(["-HUP", &server.child.id().to_string()])
+        .status();
+    assert!(hung_up.unwrap().success());
+    assert!(told.next().is_some_and(|line| line.contains("--config")));
+    assert_eq!(request(&server.rest, "GET", "/healthz", &[], b"").status, 200);
 }
 
 /// A second compaction while one is under way is refused, whether it is waited for or not.

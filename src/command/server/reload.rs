@@ -66,18 +66,17 @@ impl CurrentTokens {
 }
 
 /// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
-/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual
-/// effect.
+/// the flag that the signal sets. Without a file that has tokens, the log says that there is nothing
+/// to read.
 pub(super) fn on_signal(tokens: &CurrentTokens, arguments: Serve, has_token_file: bool) -> Outcome<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    if arguments.config.is_none() && !has_token_file {
-        return Ok(flag);
+    if arguments.config.is_some() || has_token_file {
+        tokens.reload_from(Box::new(move || {
+            Settings::of(&arguments)
+                .map(|settings| settings.tokens)
+                .map_err(|failure| failure.message())
+        }));
     }
-    tokens.reload_from(Box::new(move || {
-        Settings::of(&arguments)
-            .map(|settings| settings.tokens)
-            .map_err(|failure| failure.message())
-    }));
     #[cfg(unix)]
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&flag))
         .map_err(|error| Failure::file("handle", "SIGHUP", &error))?;
