@@ -40,6 +40,8 @@ breakages! {
     AnyBodyMemory,
     /// A client may keep others waiting for memory by what it holds.
     AnyShare,
+    /// The responses of a client may take all memory, until it has read them.
+    AnyResponses,
     /// The server keeps the body of a request that is not permitted.
     MemoryBeforeRights,
     /// The head of a request may take any time.

@@ -52,7 +52,7 @@ fn tokens<const N: usize>(at: &Workplace, settings: [(&str, &str); N]) -> [Strin
 
 #[test]
 #[cfg(target_os = "linux")]
-fn bodies_that_are_still_to_come_keep_nobody_waiting() {
+fn bodies_that_are_still_to_come_take_no_memory_from_others() {
     let at = Workplace::with_namespace();
     let namespace = path_of_namespace(&at);
     let server = started(&at, &PATIENT);
@@ -179,6 +179,77 @@ fn a_client_that_fills_the_memory_makes_way_for_another() {
         format!("PUT /k HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n{greedy}Content-Length: 1\r\n\r\nv");
     filling[3].send(again.as_bytes());
     assert_eq!(filling[3].answer().status, 200);
+}
+
+/// They cannot be taken back, and it is the client that decides how long they last.
+#[test]
+#[cfg(target_os = "linux")]
+fn responses_that_are_not_read_keep_no_other_client_waiting() {
+    let at = Workplace::with_namespace();
+    let [greedy, modest] = tokens(&at, [("greedy", "read_only = true"), ("modest", "")]);
+    let patient = [&PATIENT[..], &["--config", "serve.toml", "--idle-seconds", "100000"]].concat();
+    let server = started(&at, &patient);
+    // Four of them leave less than 1 MiB.
+    let value = vec![b'v'; 23 * MIB + (400 << 10)];
+    let token = modest.trim_end().strip_prefix("Authorization: ").unwrap().as_bytes();
+    let put = |target: &str, value: &[u8]| {
+        let headers: [(&str, &[u8]); 2] = [("X-KV-Namespace", b"N"), ("Authorization", token)];
+        request(&server.binding, "PUT", target, &headers, value).status
+    };
+    assert_eq!(put("/k", &value), 200);
+    let keys = "{\"keys\": [\"k\"]}";
+    let mut unread: Vec<_> = (0..6).map(|_| Connection::to(&server.binding)).collect();
+    let (first, others) = unread.split_first_mut().unwrap();
+    let get = |connection: &mut Connection<TcpStream>| {
+        let head = format!(
+            "POST /bulk/get HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n{greedy}Content-Length: {}\r\n\r\n",
+            keys.len()
+        );
+        connection.send((head + keys).as_bytes());
+    };
+    get(first);
+    assert_eq!(first.line(), "HTTP/1.1 200 OK");
+    others.iter_mut().for_each(get);
+    for _ in 0..60 {
+        assert_eq!(put("/another", &value[..MIB]), 200);
+    }
+    assert_eq!(put("/another", &value), 200);
+    assert!(others.iter_mut().all(Connection::is_silent), "more than a share");
+    unread.remove(0);
+    wait_until("the next response", || {
+        unread.iter_mut().any(|connection| !connection.is_silent())
+    });
+}
+
+/// There are only so many threads, and puts and gets need them.
+#[test]
+#[cfg(target_os = "linux")]
+fn responses_that_wait_for_memory_take_no_threads() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &PATIENT);
+    let threads = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id()));
+        tasks.unwrap().count()
+    };
+    let body = vec![b'v'; 23 * MIB];
+    let filling: Vec<_> = (0..4).map(|_| begin_put(&server, "", body.len(), &body[1..])).collect();
+    wait_until("a full memory", || filling.iter().all(Connection::is_read));
+    let before = threads();
+    let mut lists: Vec<_> = (0..100).map(|_| Connection::to(&server.binding)).collect();
+    for list in &mut lists {
+        list.send(b"GET /?key_count_limit=1000 HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n\r\n");
+    }
+    wait_until("requests that were read", || lists.iter().all(Connection::is_read));
+    for _ in 0..20 {
+        assert_eq!(server.bound("GET", "k", &[], b"").status, 404);
+    }
+    assert!(lists.iter_mut().all(Connection::is_silent), "the memory is not full");
+    let more = threads().saturating_sub(before);
+    assert!(more < 50, "{more}");
+    drop(filling);
+    for list in &mut lists {
+        assert_eq!(list.answer().status, 200);
+    }
 }
 
 #[test]

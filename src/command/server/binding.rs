@@ -2,6 +2,7 @@
 //! requests do not name their namespace: a header added by workerd's configuration does, or the
 //! listener is for one namespace.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use super::Endpoint;
 use super::access::Access;
 use super::blocking::blocking;
-use super::body::{Body, Disconnected, Unread, Work};
+use super::body::{Disconnected, Unread, Work};
 use super::conditions::Conditions;
 use super::error::ApiError;
 use super::listing::{ListedKey, listed, page, response_bytes};
@@ -233,18 +234,13 @@ async fn run(
             Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {
-            let shared = Arc::clone(shared);
-            let json = blocking(move || {
-                let make = || list(&namespace, limit, &prefix, cursor);
-                shared.body_memory.response(&holder, response_bytes(limit), make)
-            });
-            let json = json.await?;
+            let memory = shared.body_memory.for_response(&holder, response_bytes(limit)).await?;
+            let json = blocking(move || Ok(memory.response(list(&namespace, limit, &prefix, cursor)?))).await?;
             Ok(response(200, Some("application/json"), json))
         }
         Plan::GetMany => {
             let body = unread.read(&holder, bulk::GET_BODY_BYTES_MAX, Work::Small).await?;
-            let shared = Arc::clone(shared);
-            let json = blocking(move || get_many(&shared, &holder, &namespace, body)).await?;
+            let json = shared.many(&holder, (namespace, body), ["", ""], with_metadata).await?;
             Ok(response(200, Some("application/json"), json))
         }
     }
@@ -297,18 +293,9 @@ struct WithMetadata<'a> {
     metadata: Option<Box<RawValue>>,
 }
 
-fn get_many(shared: &Shared, holder: &Holder, namespace: &Namespace, mut body: Body) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::new(413, 10012, "The request body is too large");
-    let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
-    // Releases the memory of the body before waiting for that of the response.
-    drop(body);
-    shared.many(holder, (namespace, &request), ["", ""], |json, value, shown| {
-        if !request.with_metadata {
-            return to_json(json, shown);
-        }
-        let metadata = rules::metadata_json(value.metadata());
-        to_json(json, &WithMetadata { value: shown, metadata })
-    })
+fn with_metadata(json: &mut dyn Write, value: &Value, shown: &Shown<'_>) -> Result<(), ApiError> {
+    let metadata = rules::metadata_json(value.metadata());
+    to_json(json, &WithMetadata { value: shown, metadata })
 }
 
 /// An error response. workerd shows JavaScript only the reason phrase.

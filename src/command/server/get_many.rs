@@ -5,6 +5,8 @@ use std::io::Write;
 use bytes::Bytes;
 use embercask::{Namespace, Value};
 
+use super::blocking::blocking;
+use super::body::Body;
 use super::error::ApiError;
 use super::memory::Holder;
 use super::parse::bulk::{self, Shown};
@@ -12,17 +14,48 @@ use super::parse::rules;
 use super::response::to_json;
 use super::shared::Shared;
 
-/// The values of a bulk get, and how one is written.
-struct Values<'a, F> {
-    shown: Vec<(&'a str, Option<(&'a Value, Shown<'a>)>)>,
+/// The values of a bulk get, and how one that is there is written.
+struct Found<F> {
+    request: bulk::Get,
+    values: Vec<Option<Value>>,
     around: [&'static str; 2],
     show: F,
 }
 
-impl<F> Values<'_, F>
+impl<F> Found<F>
 where
     F: Fn(&mut dyn Write, &Value, &Shown<'_>) -> Result<(), ApiError>,
 {
+    /// Reads what the body asks for, and measures it as JSON.
+    fn read(
+        namespace: &Namespace,
+        mut body: Body,
+        around: [&'static str; 2],
+        show: F,
+    ) -> Result<(Self, usize), ApiError> {
+        let too_large = || ApiError::new(413, 10012, "the request body is too large");
+        let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
+        let values = namespace.get_many(&request.keys)?;
+        let total: usize = values.iter().flatten().map(|value| value.len()).sum();
+        if total > rules::VALUE_BYTES_MAX {
+            return Err(ApiError::new(
+                413,
+                10032,
+                "Total size of request exceeds the limit of 25MB",
+            ));
+        }
+        let found = Found {
+            request,
+            values,
+            around,
+            show,
+        };
+        // Escapes and U+FFFD make text up to six times as long: it is written once to be measured.
+        let mut count = Count(0);
+        found.write(&mut count)?;
+        Ok((found, count.0))
+    }
+
     fn write(&self, json: &mut dyn Write) -> Result<(), ApiError> {
         let text = |json: &mut dyn Write, text: &str| {
             let written = json.write_all(text.as_bytes());
@@ -30,12 +63,18 @@ where
         };
         let [before, behind] = self.around;
         text(json, before)?;
-        for (index, (key, value)) in self.shown.iter().enumerate() {
+        for (index, (key, value)) in self.request.keys.iter().zip(&self.values).enumerate() {
             text(json, if index == 0 { "{" } else { "," })?;
             to_json(&mut *json, key)?;
             text(json, ":")?;
             match value {
-                Some((value, shown)) => (self.show)(json, value, shown)?,
+                Some(value) => {
+                    let shown = self.request.kind.show(value)?;
+                    match self.request.with_metadata {
+                        true => (self.show)(json, value, &shown)?,
+                        false => to_json(&mut *json, &shown)?,
+                    }
+                }
                 None => text(json, "null")?,
             }
         }
@@ -60,39 +99,22 @@ impl Write for Count {
 
 impl Shared {
     /// The values of a bulk get as a JSON object, in the order of the request; `show` writes a
-    /// value that is there. For threads that may block.
-    pub(super) fn many(
+    /// value that is there together with its metadata, if the request asks for them.
+    pub(super) async fn many(
         &self,
         holder: &Holder,
-        (namespace, request): (&Namespace, &bulk::Get),
+        (namespace, body): (Namespace, Body),
         around: [&'static str; 2],
-        show: impl Fn(&mut dyn Write, &Value, &Shown<'_>) -> Result<(), ApiError>,
+        show: impl Fn(&mut dyn Write, &Value, &Shown<'_>) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Bytes, ApiError> {
-        let values = namespace.get_many(&request.keys)?;
-        let total: usize = values.iter().flatten().map(|value| value.len()).sum();
-        if total > rules::VALUE_BYTES_MAX {
-            return Err(ApiError::new(
-                413,
-                10032,
-                "Total size of request exceeds the limit of 25MB",
-            ));
-        }
-        let shown = request.keys.iter().zip(&values).map(|(key, value)| {
-            let shown = value.as_ref().map(|value| request.kind.show(value)).transpose()?;
-            Ok((key.as_str(), value.as_ref().zip(shown)))
-        });
-        let values = Values {
-            shown: shown.collect::<Result<_, ApiError>>()?,
-            around,
-            show,
-        };
-        // Escapes and U+FFFD make text up to six times as long: it is written once to be measured.
-        let mut count = Count(0);
-        values.write(&mut count)?;
-        self.body_memory.response(holder, count.0, || {
-            let mut json = Vec::with_capacity(count.0);
-            values.write(&mut json)?;
-            Ok(json)
+        // Releases the memory of the body before waiting for that of the response.
+        let (found, bytes) = blocking(move || Found::read(&namespace, body, around, show)).await?;
+        let memory = self.body_memory.for_response(holder, bytes).await?;
+        blocking(move || {
+            let mut json = Vec::with_capacity(bytes);
+            found.write(&mut json)?;
+            Ok(memory.response(json))
         })
+        .await
     }
 }

@@ -4,7 +4,9 @@
 //! and need more must not wait for each other, so one grows only if all of them could still end one
 //! after the other (the banker's algorithm). A client that holds more than its share must not keep
 //! the others waiting: it gets no more while another waits that holds less, and its bodies that are
-//! still arriving are pushed out if the other needs their memory.
+//! still arriving are pushed out if the other needs their memory. Responses cannot be pushed out, and
+//! last until the client has taken them, so together those of a client are within its share, unless
+//! there is only one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -32,10 +34,20 @@ pub(in crate::server) enum Holder {
     Peer(usize, Option<IpAddr>),
 }
 
+/// What memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The body of a request, and what is done with it.
+    Body,
+    /// A response, which is held until the client has taken it.
+    Response,
+}
+
 /// The memory of one request or response.
 #[derive(Debug)]
 struct Claim {
     holder: Holder,
+    is_response: bool,
     held: usize,
     /// What it will hold at most.
     need: usize,
@@ -68,6 +80,13 @@ pub(super) enum Growth {
     PushedOut,
 }
 
+/// What a holder has, without what is taken back from it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    all: usize,
+    responses: usize,
+}
+
 /// All claims, by their age.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -75,8 +94,7 @@ pub(super) struct Ledger {
     used: usize,
     next: u64,
     claims: BTreeMap<u64, Claim>,
-    /// What each holder has, without what is taken back from it.
-    held: HashMap<Holder, usize>,
+    held: HashMap<Holder, Held>,
     /// What is taken back, and not given back yet.
     taken_back: usize,
 }
@@ -104,15 +122,16 @@ impl Ledger {
     }
 
     /// A claim that holds nothing yet, and will need at most this much.
-    pub(super) fn begin(&mut self, holder: Holder, need: usize) -> (u64, Arc<Notify>) {
+    pub(super) fn begin(&mut self, holder: Holder, need: usize, what_for: Use) -> (u64, Arc<Notify>) {
         let (id, woken) = (self.next, Arc::new(Notify::new()));
         self.next += 1;
         let claim = Claim {
             holder,
+            is_response: what_for == Use::Response,
             held: 0,
             need: need.min(self.largest()),
             wanted: 0,
-            can_be_pushed_out: true,
+            can_be_pushed_out: what_for == Use::Body,
             is_pushed_out: false,
             woken: Arc::clone(&woken),
         };
@@ -139,7 +158,9 @@ impl Ledger {
             claim.held += by;
             claim.need = claim.need.max(claim.held);
             self.used += by;
-            *self.held.entry(claim.holder.clone()).or_default() += by;
+            let held = self.held.entry(claim.holder.clone()).or_default();
+            held.all += by;
+            held.responses += if claim.is_response { by } else { 0 };
         }
         Growth::Granted
     }
@@ -150,9 +171,9 @@ impl Ledger {
             let given_back = claim.held.saturating_sub(bytes);
             claim.held -= given_back;
             (claim.need, claim.can_be_pushed_out) = (claim.held, false);
-            let holder = claim.holder.clone();
+            let (holder, is_response) = (claim.holder.clone(), claim.is_response);
             self.used -= given_back;
-            self.holds_less(&holder, given_back);
+            self.holds_less(&holder, is_response, given_back);
         }
         self.wake();
     }
@@ -180,7 +201,7 @@ impl Ledger {
             if claim.is_pushed_out {
                 self.taken_back -= claim.held;
             } else {
-                self.holds_less(&claim.holder, claim.held);
+                self.holds_less(&claim.holder, claim.is_response, claim.held);
             }
         }
         self.wake();
@@ -207,17 +228,18 @@ impl Ledger {
         }
     }
 
-    fn holds_less(&mut self, holder: &Holder, by: usize) {
+    fn holds_less(&mut self, holder: &Holder, is_response: bool, by: usize) {
         if let Some(held) = self.held.get_mut(holder) {
-            *held -= by;
-            if *held == 0 {
+            held.all -= by;
+            held.responses -= if is_response { by } else { 0 };
+            if held.all == 0 {
                 self.held.remove(holder);
             }
         }
     }
 
-    fn held_by(&self, holder: &Holder) -> usize {
-        self.held.get(holder).copied().unwrap_or(0)
+    fn held_by(&self, holder: &Holder) -> Held {
+        self.held.get(holder).copied().unwrap_or_default()
     }
 
     fn share(&self) -> usize {
@@ -226,7 +248,16 @@ impl Ledger {
 
     /// Whether a holder has so little that others make way for it.
     fn is_within_share(&self, holder: &Holder, by: usize) -> bool {
-        self.held_by(holder) + by.min(self.share()) <= self.share() || planted(Planted::AnyShare)
+        self.held_by(holder).all + by.min(self.share()) <= self.share() || planted(Planted::AnyShare)
+    }
+
+    /// Whether the responses of a holder leave room for a claim that grows so much.
+    fn is_room_for_response(&self, claim: &Claim, by: usize) -> bool {
+        let responses = self.held_by(&claim.holder).responses;
+        !claim.is_response
+            || responses == claim.held
+            || responses + by <= self.share()
+            || planted(Planted::AnyResponses)
     }
 
     fn may_grow(&self, id: u64, claim: &Claim, by: usize) -> bool {
@@ -234,6 +265,7 @@ impl Ledger {
             return self.used + by <= self.all;
         }
         self.used + by <= self.largest()
+            && self.is_room_for_response(claim, by)
             && (self.is_within_share(&claim.holder, by)
                 || self.is_nearest_to_its_end(id, claim)
                 || !self.is_another_kept_waiting(&claim.holder))
@@ -248,10 +280,14 @@ impl Ledger {
         self.claims.values().any(is_kept_waiting)
     }
 
-    /// Whether no claim that waits needs less. Such a one goes on in any case, so that one does.
+    /// Whether no claim that waits for others needs less. Such a one goes on in any case, so that one
+    /// does.
     fn is_nearest_to_its_end(&self, id: u64, claim: &Claim) -> bool {
-        let is_nearer =
-            |(other_id, other): (&u64, &Claim)| other.waits() && (other.left(), *other_id) < (claim.left(), id);
+        let is_nearer = |(other_id, other): (&u64, &Claim)| {
+            other.waits()
+                && (other.left(), *other_id) < (claim.left(), id)
+                && self.is_room_for_response(other, other.wanted)
+        };
         !self.claims.iter().any(is_nearer)
     }
 
@@ -299,7 +335,7 @@ impl Ledger {
             claim.woken.notify_one();
             let (holder, held) = (claim.holder.clone(), claim.held);
             self.taken_back += held;
-            self.holds_less(&holder, held);
+            self.holds_less(&holder, false, held);
         }
     }
 }

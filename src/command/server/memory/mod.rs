@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::error::ApiError;
 use crate::planted::{Planted, planted};
-use ledger::{Growth, Ledger};
+use ledger::{Growth, Ledger, Use};
 
 pub(super) use ledger::Holder;
 
@@ -54,8 +54,8 @@ impl BodyMemory {
         }
     }
 
-    /// Memory for a request or response that will need at most this much; nothing is held yet. An
-    /// error if it can never have as much.
+    /// Memory for a request that will need at most this much; nothing is held yet. An error if it can
+    /// never have as much.
     pub(super) fn claim(&self, holder: &Holder, need: usize) -> Result<Claim, ApiError> {
         let claim = self.claim_up_to(holder, need);
         claim.check(need)?;
@@ -64,7 +64,11 @@ impl BodyMemory {
 
     /// As [`BodyMemory::claim`], if it is not known how much will be needed.
     pub(super) fn claim_up_to(&self, holder: &Holder, need: usize) -> Claim {
-        let (id, woken) = self.shared.ledger().begin(holder.clone(), need);
+        self.begin(holder, need, Use::Body)
+    }
+
+    fn begin(&self, holder: &Holder, need: usize, what_for: Use) -> Claim {
+        let (id, woken) = self.shared.ledger().begin(holder.clone(), need, what_for);
         Claim {
             accounts: Arc::clone(&self.shared),
             id,
@@ -80,28 +84,13 @@ impl BodyMemory {
         self.shared.given_back.swap(0, Ordering::Relaxed)
     }
 
-    /// Builds a response of at most `bytes` in memory, which is held until it is sent. For threads
-    /// that may block.
-    pub(super) fn response(
-        &self,
-        holder: &Holder,
-        bytes: usize,
-        make: impl FnOnce() -> Result<Vec<u8>, ApiError>,
-    ) -> Result<Bytes, ApiError> {
-        struct Owner(
-            Vec<u8>,
-            #[expect(dead_code, reason = "kept until the response is sent")] Claim,
-        );
-        impl AsRef<[u8]> for Owner {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-        let mut claim = self.claim(holder, bytes)?;
-        tokio::runtime::Handle::current().block_on(claim.grow(bytes))?;
-        let made = make()?;
-        claim.settle(made.capacity());
-        Ok(Bytes::from_owner(Owner(made, claim)))
+    /// Memory for a response of at most this many bytes; waits for it if much is in use. Waiting is
+    /// not for threads that may block: there are too few of them for all that may wait.
+    pub(super) async fn for_response(&self, holder: &Holder, bytes: usize) -> Result<Claim, ApiError> {
+        let mut claim = self.begin(holder, bytes, Use::Response);
+        claim.check(bytes)?;
+        claim.grow(bytes).await?;
+        Ok(claim)
     }
 }
 
@@ -178,6 +167,21 @@ impl Claim {
         self.accounts.given_back.fetch_add(self.held - bytes, Ordering::Relaxed);
         self.held = bytes;
         self.accounts.ledger().settle(self.id, bytes);
+    }
+
+    /// A response in this memory, which is held until it is sent.
+    pub(super) fn response(mut self, made: Vec<u8>) -> Bytes {
+        struct Owner(
+            Vec<u8>,
+            #[expect(dead_code, reason = "kept until the response is sent")] Claim,
+        );
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        self.settle(made.capacity());
+        Bytes::from_owner(Owner(made, self))
     }
 
     /// Returns once others need what this holds.

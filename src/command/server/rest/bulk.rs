@@ -1,7 +1,8 @@
 //! Many keys in one request: put, delete, get.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
+use embercask::Value;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -25,11 +26,17 @@ struct WithMetadata<'a> {
     expiration: Option<u64>,
 }
 
-fn too_large() -> ApiError {
-    ApiError::new(413, 10012, "the request body is too large")
+fn with_metadata(json: &mut dyn Write, value: &Value, shown: &Shown<'_>) -> Result<(), ApiError> {
+    let with_metadata = WithMetadata {
+        value: shown,
+        metadata: rules::metadata_json(value.metadata()),
+        expiration: value.expiry_ms().map(rules::expiration_seconds),
+    };
+    to_json(json, &with_metadata)
 }
 
 fn whole(body: &mut Body) -> Result<impl Read, ApiError> {
+    let too_large = || ApiError::new(413, 10012, "the request body is too large");
     body.reader().ok_or_else(too_large)
 }
 
@@ -82,25 +89,11 @@ impl RequestContext<'_> {
     pub(super) async fn bulk_get(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk get keys";
         let namespace = self.namespace(OPERATION)?;
-        let mut body = unread.read(&self.holder, bulk::GET_BODY_BYTES_MAX, Work::Small).await?;
-        let (shared, holder) = (self.shared.clone(), self.holder.clone());
-        let answered = blocking(move || {
-            let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
-            // Releases the memory of the body before waiting for that of the response.
-            drop(body);
-            shared.many(&holder, (&namespace, &request), AROUND_VALUES, |json, value, shown| {
-                if !request.with_metadata {
-                    return to_json(json, shown);
-                }
-                let with_metadata = WithMetadata {
-                    value: shown,
-                    metadata: rules::metadata_json(value.metadata()),
-                    expiration: value.expiry_ms().map(rules::expiration_seconds),
-                };
-                to_json(json, &with_metadata)
-            })
-        });
-        let json = answered.await.map_err(|error| error.of(OPERATION))?;
+        let body = unread.read(&self.holder, bulk::GET_BODY_BYTES_MAX, Work::Small).await?;
+        let many = self
+            .shared
+            .many(&self.holder, (namespace, body), AROUND_VALUES, with_metadata);
+        let json = many.await.map_err(|error| error.of(OPERATION))?;
         Ok(response(200, JSON, json))
     }
 }

@@ -132,15 +132,16 @@ impl RequestContext<'_> {
         let prefix = self.parameter("prefix")?.unwrap_or_default();
         rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;
         let cursor = self.parameter("cursor")?;
-        let (shared, holder) = (self.shared.clone(), self.holder.clone());
+        let memory = self
+            .shared
+            .body_memory
+            .for_response(&self.holder, response_bytes(limit));
+        let memory = memory.await.map_err(of_operation)?;
         blocking(move || {
-            let json = shared.body_memory.response(&holder, response_bytes(limit), || {
-                let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
-                let keys = listed(&page, |json| json);
-                let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
-                Ok(success_json(&keys, info))
-            })?;
-            Ok(response(200, JSON, json))
+            let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
+            let keys = listed(&page, |json| json);
+            let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
+            Ok(response(200, JSON, memory.response(success_json(&keys, info))))
         })
         .await
         .map_err(of_operation)

@@ -25,7 +25,7 @@ fn fill(ledger: &mut Ledger, id: u64, bytes: usize) -> usize {
 fn bodies_that_grow_at_the_same_time_all_end() {
     let mut ledger = Ledger::new(100 * MIB);
     let mut left: Vec<(u64, usize)> = (0..20)
-        .map(|_| (ledger.begin(token("a"), 25 * MIB).0, 25 * MIB))
+        .map(|_| (ledger.begin(token("a"), 25 * MIB, Use::Body).0, 25 * MIB))
         .collect();
     let mut ended = 0;
     while !left.is_empty() {
@@ -47,30 +47,30 @@ fn bodies_that_grow_at_the_same_time_all_end() {
 }
 
 #[test]
-fn claims_that_have_begun_hold_what_has_come_and_keep_nobody_waiting() {
+fn claims_hold_what_has_come_and_not_what_is_still_to_come() {
     let mut ledger = Ledger::new(100 * MIB);
     for _ in 0..1000 {
-        let (slow, _) = ledger.begin(token("reader"), 75 * MIB);
+        let (slow, _) = ledger.begin(token("reader"), 75 * MIB, Use::Body);
         assert_eq!(ledger.grow(slow, 4 << 10), Growth::Granted);
     }
-    let (put, _) = ledger.begin(token("admin"), 50 * MIB);
+    let (put, _) = ledger.begin(token("admin"), 50 * MIB, Use::Body);
     assert_eq!(fill(&mut ledger, put, 50 * MIB), 50 * MIB);
     ledger.end(put);
     assert_eq!(ledger.used(), 1000 * (4 << 10));
 }
 
-/// A client may have everything while nobody else wants any of it.
+/// A client may have everything while no other wants any of it.
 #[test]
-fn whoever_holds_more_than_a_share_makes_way_for_whoever_holds_less() {
+fn a_holder_of_more_than_a_share_makes_way_for_one_of_less() {
     let mut ledger = Ledger::new(100 * MIB);
     let large: Vec<u64> = (0..4)
         .map(|_| {
-            let (id, _) = ledger.begin(token("a"), 23 * MIB);
+            let (id, _) = ledger.begin(token("a"), 23 * MIB, Use::Body);
             assert_eq!(fill(&mut ledger, id, 23 * MIB - FIRST_BYTES), 23 * MIB - FIRST_BYTES);
             id
         })
         .collect();
-    let (put, _) = ledger.begin(token("b"), 20 * MIB);
+    let (put, _) = ledger.begin(token("b"), 20 * MIB, Use::Body);
     let granted = fill(&mut ledger, put, 20 * MIB);
     assert!(granted < 20 * MIB, "{granted}");
     // The one that came last is taken back, and no more than needed.
@@ -80,14 +80,49 @@ fn whoever_holds_more_than_a_share_makes_way_for_whoever_holds_less() {
     ledger.end(large[3]);
     assert_eq!(fill(&mut ledger, put, 20 * MIB - granted), 20 * MIB - granted);
     // Those that hold no more than a share keep it, and what is processed is not taken back.
-    let (other, _) = ledger.begin(token("c"), 24 * MIB);
+    let (other, _) = ledger.begin(token("c"), 24 * MIB, Use::Body);
     ledger.settle(large[2], 23 * MIB);
     fill(&mut ledger, other, 24 * MIB);
     assert!(!ledger.is_pushed_out(put) && !ledger.is_pushed_out(large[2]));
     assert!(ledger.is_pushed_out(large[1]));
 }
 
-/// Random clients: nothing is granted beyond what there is, and somebody can always go on.
+/// What clients do not take must not keep others waiting, since it cannot be taken back.
+#[test]
+fn responses_of_a_holder_are_within_its_share_or_a_single_one() {
+    let mut ledger = Ledger::new(100 * MIB);
+    let response = |ledger: &mut Ledger, name, bytes| {
+        let (id, _) = ledger.begin(token(name), bytes, Use::Response);
+        let growth = ledger.grow(id, bytes);
+        ledger.settle(id, bytes);
+        (id, growth)
+    };
+    let (large, growth) = response(&mut ledger, "reader", 60 * MIB);
+    assert_eq!(growth, Growth::Granted, "it is the only one");
+    let (small, growth) = response(&mut ledger, "reader", FIRST_BYTES);
+    assert_eq!(growth, Growth::Granted, "small ones have memory of their own");
+    let (second, _) = ledger.begin(token("reader"), MIB, Use::Response);
+    assert_eq!(ledger.grow(second, MIB), Growth::Waits);
+    // Others go on, although the one that waits is nearer to its end.
+    let (put, _) = ledger.begin(token("writer"), 30 * MIB, Use::Body);
+    assert_eq!(fill(&mut ledger, put, 30 * MIB), 30 * MIB);
+    let (growing, growth) = response(&mut ledger, "another", 2 * MIB);
+    assert_eq!(growth, Growth::Granted);
+    ledger.end(put);
+    let (put, _) = ledger.begin(token("another"), 30 * MIB, Use::Body);
+    assert_eq!(fill(&mut ledger, put, 30 * MIB), 30 * MIB);
+    for id in [put, growing, large] {
+        ledger.end(id);
+    }
+    assert_eq!(ledger.grow(second, MIB), Growth::Granted);
+    let granted = (0..100).map(|_| response(&mut ledger, "reader", MIB).1);
+    assert_eq!(granted.filter(|growth| *growth == Growth::Granted).count(), 23);
+    ledger.end(small);
+    ledger.end(second);
+    assert_eq!(ledger.used(), 23 * MIB);
+}
+
+/// Random clients: nothing is granted beyond what there is, and one of them can always go on.
 #[test]
 fn whatever_is_wanted_there_is_no_more_than_all_and_always_one_that_goes_on() {
     let mut random = rng();
@@ -97,7 +132,7 @@ fn whatever_is_wanted_there_is_no_more_than_all_and_always_one_that_goes_on() {
         while left.len() < 12 {
             let need = 1 + random.below(90) as usize * MIB;
             let holder = token(["a", "b", "c"][random.below(3) as usize]);
-            left.push((ledger.begin(holder, need).0, need));
+            left.push((ledger.begin(holder, need, Use::Body).0, need));
         }
         let mut goes_on = false;
         for (id, wanted) in &mut left {
