@@ -143,6 +143,57 @@ fn a_head_that_is_too_long_is_refused_also_if_it_comes_at_once() {
     }
 }
 
+/// The system would reset a connection that is closed before everything was read, and the client
+/// would lose the answer.
+#[test]
+fn a_client_that_is_still_sending_gets_its_answer() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &PATIENT);
+    let more = vec![b'a'; 1 << 20];
+    let head = "HTTP/1.1\r\nHost: localhost\r\nX-KV-Namespace: N\r\n";
+    let long = format!("{head}Content-Length: {}\r\n\r\n", 300 << 20);
+    for (address, sent, status) in [
+        (&server.binding, format!("PUT /k {long}"), 413),
+        (&server.binding, format!("GET /k {long}"), 404),
+        (&server.rest, format!("GET /healthz {long}"), 200),
+        (&server.rest, format!("PUT {NAMESPACES} {long}"), 405),
+        (&server.rest, format!("GET /healthz {head}X-A: "), 431),
+        (&server.binding, format!("{head}\r\n"), 400),
+    ] {
+        let mut connection = Connection::to(address);
+        connection.send(sent.as_bytes());
+        connection.send(&more);
+        let line = connection.line();
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}: {line}");
+        // What the server has sent is all, but it reads on.
+        let rest = String::from_utf8(connection.until_the_end()).unwrap();
+        assert!(rest.contains("connection: close\r\n"), "{sent:?}: {rest}");
+        for _ in 0..3 {
+            connection.send(&more);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_sends_on_after_its_answer_is_given_up() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--idle-seconds", "1"]);
+    let head = "PUT /k HTTP/1.1\r\nHost: localhost\r\nX-KV-Namespace: N\r\nContent-Length: 300000000\r\n\r\n";
+    let mut connection = Connection::to(&server.binding);
+    connection.send(head.as_bytes());
+    assert_eq!(connection.answer().status, 413);
+    // One more that sends nothing, and does not close its side either.
+    let mut silent = Connection::to(&server.binding);
+    silent.send(head.as_bytes());
+    assert_eq!(silent.answer().status, 413);
+    wait_until("the end of a connection whose client sends on", || {
+        connection.try_send(b"v").is_err()
+    });
+    wait_until("the end of all connections but the one that asks", || {
+        server.metric("connections") == 1
+    });
+}
+
 /// `serve` in a shell that sets limits first.
 fn limited(at: &Workplace, limits: &str, more: &[&str]) -> Command {
     let command = at.command(SERVE.iter().chain(more).copied());

@@ -115,7 +115,9 @@ fn what_cannot_be_watched_is_refused() {
         assert_eq!(watching(&server, query).0, status, "{query}");
     }
     let mut all: Vec<_> = (0..64).map(|_| begun(&server, "namespace=N")).collect();
-    assert_eq!(watching(&server, "namespace=N").0, 503, "one too many");
+    let one_too_many = request(&server.rest, "GET", "/admin/watch?namespace=N", &[], b"");
+    assert_eq!(one_too_many.status, 503);
+    assert_eq!(one_too_many.header("retry-after"), Some(&b"1"[..]));
     // A client that goes makes room for another.
     all.pop();
     wait_until("a place of a watcher", || watching(&server, "namespace=N").0 == 200);

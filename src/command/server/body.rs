@@ -1,8 +1,9 @@
 //! Bodies of requests.
 //!
 //! A body is read once the request's rights and head are checked; that of a refused request is read
-//! to its end without keeping it, since clients read the response only then. Its memory is counted
-//! as its bytes arrive.
+//! to its end without keeping it, since clients read the response only then. One that is too long
+//! for that is left, and the connection ends after the response. Its memory is counted as its bytes
+//! arrive.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::memory::{Claim, Holder};
 use super::shared::Shared;
 use crate::planted::{Planted, planted};
 
-/// The connection ends without a response: the client is gone, too slow, or sends too much.
+/// The connection ends without a response: the client is gone, or too slow.
 #[derive(Debug)]
 pub(super) struct Disconnected(pub(super) &'static str);
 
@@ -164,11 +165,15 @@ impl<'a> Unread<'a> {
     }
 
     async fn drain(&mut self) {
+        let expected = hyper::body::Body::size_hint(&self.source).exact();
+        if expected.is_some_and(|expected| expected > DRAINED_BYTES_MAX) {
+            return;
+        }
         while let Ok(Some(_)) = self.next(None).await {}
     }
 
-    /// The next bytes; None at the end. An error if others need what the claim holds, or if the
-    /// connection must end, which [`Unread::finish`] tells then.
+    /// The next bytes; None at the end. An error if others need what the claim holds, if the body is
+    /// too long, or if the connection must end, which [`Unread::finish`] tells then.
     async fn next(&mut self, claim: Option<&Claim>) -> Result<Option<Bytes>, ApiError> {
         if let Some(ended) = &self.ended {
             return ended.as_ref().map(|()| None).map_err(cut_off);
@@ -204,7 +209,8 @@ impl<'a> Unread<'a> {
                 if self.length <= DRAINED_BYTES_MAX {
                     return Ok(Some(data));
                 }
-                Disconnected("a body is too large to be read to its end")
+                self.ended = Some(Ok(()));
+                return Err(ApiError::new(413, 10012, "the request body is too large"));
             }
         };
         let error = cut_off(&lost);

@@ -32,6 +32,8 @@ enum Stage {
     Request,
     /// Its response is being sent, or nothing happens.
     Idle { until: Instant },
+    /// All has been sent, and what the client still sends is dropped.
+    Lingering { until: Instant },
 }
 
 /// Where a connection is.
@@ -41,6 +43,9 @@ struct Place {
     times: Times,
     /// Whether any request has come.
     has_begun: bool,
+    /// Whether more of a request's body may come.
+    is_body_left: bool,
+    is_stopping: bool,
 }
 
 /// Where a connection is, as its stream and its service tell.
@@ -54,6 +59,8 @@ impl Progress {
             stage: Stage::Head { until, bytes: 0 },
             times,
             has_begun: false,
+            is_body_left: false,
+            is_stopping: false,
         })))
     }
 
@@ -81,12 +88,45 @@ impl Progress {
         place.stage = Stage::Idle { until };
     }
 
+    /// Whether the body of the request was not read to its end, so that the next request could not
+    /// be found.
+    pub(super) fn is_body_left(&self) -> bool {
+        self.place().is_body_left
+    }
+
+    fn set_body_left(&self, is_left: bool) {
+        self.place().is_body_left = is_left;
+    }
+
+    /// The server stops. Whether the connection can end at once: there is no request that its client
+    /// could expect an answer to, or it was answered.
+    pub(super) fn stop(&self) -> bool {
+        let mut place = self.place();
+        place.is_stopping = true;
+        !place.has_begun || matches!(place.stage, Stage::Lingering { .. })
+    }
+
+    /// Nothing will be sent any more. If the client may be sending still, its bytes are read for a
+    /// while: the system resets a connection that is closed before, and the client loses the answer.
+    fn begin_lingering(&self) {
+        let mut place = self.place();
+        let is_half_a_head = matches!(place.stage, Stage::Head { bytes: 1.., .. });
+        if !place.is_stopping && (place.is_body_left || is_half_a_head) {
+            let until = Instant::now() + place.times.head.min(place.times.idle);
+            place.stage = Stage::Lingering { until };
+        }
+    }
+
+    fn is_lingering(&self) -> bool {
+        matches!(self.place().stage, Stage::Lingering { until } if Instant::now() < until)
+    }
+
     /// How much of a head may still come; None if it is not a head that comes.
     fn room(&self) -> Option<usize> {
         match self.place().stage {
             Stage::Head { bytes, .. } => Some(HEAD_BYTES_MAX.saturating_sub(bytes)),
             Stage::Idle { .. } => Some(HEAD_BYTES_MAX),
-            Stage::Request => None,
+            Stage::Request | Stage::Lingering { .. } => None,
         }
     }
 
@@ -98,7 +138,7 @@ impl Progress {
                 let until = Instant::now() + place.times.head.min(place.times.idle);
                 place.stage = Stage::Head { until, bytes: count };
             }
-            Stage::Request => {}
+            Stage::Request | Stage::Lingering { .. } => {}
         }
     }
 
@@ -109,7 +149,7 @@ impl Progress {
         match &mut place.stage {
             Stage::Head { until, .. } => *until = Instant::now() + head.min(idle),
             Stage::Idle { until } => *until = Instant::now() + idle,
-            Stage::Request => {}
+            Stage::Request | Stage::Lingering { .. } => {}
         }
     }
 
@@ -117,9 +157,46 @@ impl Progress {
     fn until(&self) -> Option<Instant> {
         match self.place().stage {
             Stage::Head { .. } if planted(Planted::AnySlowHead) => None,
-            Stage::Head { until, .. } | Stage::Idle { until } => Some(until),
+            Stage::Head { until, .. } | Stage::Idle { until } | Stage::Lingering { until } => Some(until),
             Stage::Request => None,
         }
+    }
+}
+
+/// The body of a request.
+pub(super) struct Receiving<B> {
+    body: B,
+    progress: Progress,
+}
+
+impl<B: Body> Receiving<B> {
+    pub(super) fn new(body: B, progress: Progress) -> Receiving<B> {
+        progress.set_body_left(!body.is_end_stream());
+        Receiving { body, progress }
+    }
+}
+
+impl<B: Body + Unpin> Body for Receiving<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.progress.set_body_left(false);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -166,6 +243,7 @@ pub(super) struct TimedStream<S> {
     stream: S,
     progress: Progress,
     sleep: Pin<Box<Sleep>>,
+    is_shut_down: bool,
 }
 
 impl<S> TimedStream<S> {
@@ -174,6 +252,7 @@ impl<S> TimedStream<S> {
             stream,
             progress,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            is_shut_down: false,
         }
     }
 
@@ -189,6 +268,20 @@ impl<S> TimedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> TimedStream<S> {
+    /// Drops what the client still sends, until it sends no more or its time is over.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 8 << 10];
+        while self.progress.is_lingering() {
+            let mut dropped = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(context, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => return self.poll_late(context),
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Reads no more of a head than it may have, also if more has come.
     fn poll_read_up_to(
         &mut self,
@@ -243,7 +336,7 @@ impl<S: AsyncWrite + Unpin> TimedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(written)
@@ -267,6 +360,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if !self.is_shut_down {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.is_shut_down = true;
+            self.progress.begin_lingering();
+        }
+        self.poll_linger(context).map(Ok)
     }
 }

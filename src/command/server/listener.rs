@@ -1,6 +1,6 @@
 //! Listeners, and the connections that they accept.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +23,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Endpoint;
 use super::body::{Disconnected, Unread};
-use super::connection::{HEAD_BYTES_MAX, Progress, Sending, TimedStream, Times};
+use super::connection::{HEAD_BYTES_MAX, Progress, Receiving, Sending, TimedStream, Times};
 use super::error::ApiError;
 use super::limited_log;
 use super::metrics::Answered;
@@ -100,7 +101,8 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                // The connection may have ended already, and is slower without it at most.
+                let _ = stream.set_nodelay(true);
                 let endpoint = Endpoint {
                     peer: Some(peer.ip()),
                     ..self.endpoint.clone()
@@ -118,6 +120,10 @@ impl Listener {
         loop {
             let (stream, endpoint) = match self.accept().await {
                 Ok(accepted) => accepted,
+                // Of that connection alone.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
+                    continue;
+                }
                 Err(error) => {
                     limited_log::not_accepted(&error);
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -185,13 +191,18 @@ impl Connection {
         stream.set_write_timeout(Some(self.idle));
         let stream = TimedStream::new(Box::pin(stream), self.progress.clone());
         let progress = self.progress.clone();
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             // hyper calls this as soon as it has the head.
             self.progress.begin_request();
             let connection = self.clone();
             async move {
-                let answered = connection.respond(request).await;
-                answered.map(|response| response.map(|body| Sending::new(body, connection.progress)))
+                let progress = connection.progress.clone();
+                let request = request.map(|body| Receiving::new(body, progress.clone()));
+                let mut response = connection.respond(request).await?;
+                if progress.is_body_left() {
+                    end_connection(&mut response);
+                }
+                Ok::<_, Disconnected>(response.map(|body| Sending::new(body, progress)))
             }
         });
         let connection = http1::Builder::new()
@@ -206,7 +217,7 @@ impl Connection {
             biased;
             ended = connection.as_mut() => ended,
             () = watcher.told() => {
-                if !progress.has_begun() && !planted(Planted::WaitForHeads) {
+                if progress.stop() && !planted(Planted::WaitForHeads) {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
@@ -239,8 +250,7 @@ impl Connection {
         };
         self.shared.metrics.answered(protocol.name(), "other", &answer);
         let mut refused = with_retry_after(protocol.refused(&error));
-        let close = HeaderValue::from_static("close");
-        refused.headers_mut().insert(CONNECTION, close);
+        end_connection(&mut refused);
         Ok(refused)
     }
 
@@ -256,6 +266,13 @@ impl Connection {
         }
         matches!(*place, Place::Ordinary(_)) || is_health(request.uri().path())
     }
+}
+
+/// No other request comes after this response.
+fn end_connection(response: &mut ApiResponse) {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Bytes of a head as it came, at least.

@@ -73,6 +73,8 @@ impl Places {
     /// connection without a request makes way, or else the oldest.
     pub(super) fn take_spare(&self, progress: Progress, task: AbortHandle) {
         let Some(mut spare) = self.spare() else { return };
+        // A connection may have ended before it got here.
+        spare.retain(|(_, task)| !task.is_finished());
         if spare.len() >= SPARE_CONNECTIONS {
             let silent = spare.iter().position(|(progress, _)| !progress.has_begun());
             if let Some((_, oldest)) = spare.remove(silent.unwrap_or(0)) {
