@@ -1,5 +1,5 @@
-//! Long work that clients start over the admin face: one of each kind at a time. It goes on
-//! when the client that started it is gone.
+//! Long work that clients start over HTTP: one of each kind at a time. It goes on when the client
+//! that started it is gone.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::planted::{Planted, planted};
 /// Interval between attempts to cancel a compaction, each of which ends one run.
 const CANCEL_EVERY: Duration = Duration::from_millis(20);
 
-/// The work that the admin face starts.
+/// The work that clients start.
 pub(super) struct Administration {
     pub(super) compaction: Arc<Work>,
     pub(super) checkpoint: Arc<Work>,

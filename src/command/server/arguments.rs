@@ -47,7 +47,7 @@ pub(crate) struct Serve {
     /// Token that clients must send; required for non-local addresses
     #[arg(long, env = "EMBERCASK_TOKEN", hide_env = true, hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// File that has such a token
+    /// File with such a token
     #[arg(long, value_name = "FILE", env = "EMBERCASK_TOKEN_FILE", hide_env = true)]
     pub(crate) token_file: Option<PathBuf>,
     /// Durability of a write: sync, os or buffered [default: sync]
@@ -74,7 +74,7 @@ pub(crate) struct Serve {
     /// Read all data over and over to find damage [default: off]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_SCRUB_MIB_PER_SECOND", hide_env = true)]
     pub(crate) scrub_mib_per_second: Option<u64>,
-    /// Directory for checkpoints over the admin face [default: none]
+    /// Directory in which clients may make checkpoints [default: none]
     #[arg(long, value_name = "DIR", env = "EMBERCASK_CHECKPOINT_DIRECTORY", hide_env = true)]
     pub(crate) checkpoint_directory: Option<PathBuf>,
     /// Serve a web page; needs a token
@@ -109,7 +109,7 @@ pub(crate) struct Serve {
     /// Time to finish requests when the server stops [default: 30]
     #[arg(long, value_name = "SECONDS", env = "EMBERCASK_STOP_SECONDS", hide_env = true)]
     pub(crate) stop_seconds: Option<u64>,
-    /// Log level: error, warn, info or debug [default: info]
+    /// Log level: error, warn, info, debug, trace or off [default: info]
     #[arg(long, value_name = "FILTER", env = "EMBERCASK_LOG", hide_env = true)]
     pub(crate) log: Option<String>,
     /// Log format: text or json [default: text]

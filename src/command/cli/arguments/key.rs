@@ -44,9 +44,9 @@ Examples:
   embercask key list -n SESSIONS --start user-2 --end user-5 --reverse --limit 10 --text
   embercask key list -n SESSIONS --pattern 'user-[0-9]*' --count
 
-If --limit leaves keys out, a line `cursor: CURSOR` on standard error tells where to go on.")]
+If --limit leaves keys out, a line `cursor: CURSOR` on standard error is what --cursor takes.")]
     List(List),
-    /// Tell whether keys are there
+    /// Tell whether keys exist
     #[command(after_help = "\
 Prints true or false for each key, unless --quiet is given. Exit status 1 if any is absent.
 
@@ -74,9 +74,9 @@ Examples:
   embercask key watch -n SESSIONS --prefix user- --json
   embercask key watch -n SESSIONS --count 1
 
-Prints put, delete or expired and the key; dropped if the namespace is deleted; missed if changes
-came too fast. It hears of changes by its own process, so it needs the store for itself; --url
-follows those of a server.")]
+Prints `put`, `delete` or `expired` and the key; `dropped` when the namespace is deleted; `missed`
+if changes came too fast. Only changes in its own process are seen, so it needs the store for
+itself; with --url it follows the changes on a server.")]
     Watch(Watch),
 }
 
@@ -188,7 +188,7 @@ pub(crate) struct List {
     /// List at most this many keys
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<u64>,
-    /// Go on behind a page that ended with this cursor, with the same flags
+    /// Continue after the page that printed this cursor, with the same flags
     #[arg(long)]
     pub(crate) cursor: Option<String>,
     /// Print only the number of keys
@@ -258,13 +258,13 @@ pub(crate) struct Expire {
 pub(crate) struct Rename {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key as it is
+    /// The key to rename
     #[arg(allow_negative_numbers = true)]
     pub(crate) old: OsString,
-    /// The key as it is to be
+    /// Its new name
     #[arg(allow_negative_numbers = true)]
     pub(crate) new: OsString,
-    /// Replace the new key if it is there
+    /// Replace the key NEW if it exists
     #[arg(long, short)]
     pub(crate) force: bool,
     /// Format of the key arguments

@@ -39,6 +39,8 @@ const STYLES: Styles = Styles::styled()
     styles = STYLES,
     max_term_width = 100,
     disable_help_flag = true,
+    // The flags of every command come after those of one.
+    next_display_order = 500,
     after_help = "\
 Examples:
   embercask --store data namespace create SESSIONS

@@ -24,7 +24,7 @@ Examples:
   embercask export - | embercask --store copy import -
 
 The file is called FILE.partial until it is complete. The suffix .gz or .zst selects compression.
-Keys that are put or deleted during the export may or may not be in it.")]
+It is of one moment, whatever other programs write meanwhile; not so with --url.")]
 pub(crate) struct Export {
     /// File to write; `-` is standard output
     pub(crate) file: PathBuf,

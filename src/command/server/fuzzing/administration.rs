@@ -1,4 +1,4 @@
-//! A second reader of requests to the admin face.
+//! A second reader of requests for administration.
 
 use super::second::{Asked, Does};
 

@@ -1,5 +1,5 @@
-//! The admin face: compaction, checkpoints, statistics, tokens and watching, for clients that may
-//! administer the server.
+//! Administration: compaction, checkpoints, statistics, tokens and watching, for clients with the
+//! right to it.
 
 use std::time::Duration;
 

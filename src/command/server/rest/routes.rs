@@ -200,18 +200,47 @@ mod tests {
             .map_err(|error| error.status)
     }
 
+    /// All routes, each with the prefix of its path.
+    fn rows() -> impl Iterator<Item = (&'static str, &'static Route)> {
+        TABLES
+            .iter()
+            .flat_map(|(base, routes)| routes.iter().map(move |route| (*base, route)))
+    }
+
     #[test]
     fn a_path_leads_to_one_route_a_method() {
-        let rows = TABLES
-            .iter()
-            .flat_map(|(base, routes)| routes.iter().map(move |route| (*base, route)));
-        for (base, route) in rows {
+        for (base, route) in rows() {
             let path = format!("{base}{}", route.path);
             let (other, parameters) = find(&route.method, &path).unwrap();
             assert!(std::ptr::eq(route, other), "{} {path} is in two rows", route.method);
             assert_eq!(parameters.id, if path.contains("{id}") { "{id}" } else { "" });
             assert_eq!(parameters.key, if path.contains("{key}") { "{key}" } else { "" });
         }
+    }
+
+    #[test]
+    fn the_documentation_has_each_route_once_and_no_other() {
+        let page = include_str!("../../../../docs/self-hosting-workers-kv.md");
+        let quoted = page.split('`').skip(1).step_by(2);
+        let requests = quoted.filter_map(|quoted| {
+            let (method, target) = quoted.split_once(' ')?;
+            let path = target.split('?').next()?;
+            let begins = ["/admin/", "namespaces", "user", "accounts", "memberships", "embercask/"];
+            let is_route = begins.iter().any(|begin| path.starts_with(begin));
+            let is_method = ["GET", "PUT", "POST", "DELETE"].contains(&method);
+            (is_method && is_route).then(|| format!("{method} {path}"))
+        });
+        let mut documented: Vec<String> = requests.collect();
+        let mut routes: Vec<String> = rows()
+            .map(|(base, route)| {
+                let path = route.path.replace(kv!(""), "namespaces");
+                let path = path.replace("{id}", "ID").replace("{key}", "KEY");
+                format!("{} {}{path}", route.method, if base == BASE { "" } else { base })
+            })
+            .collect();
+        documented.sort();
+        routes.sort();
+        assert_eq!(documented, routes);
     }
 
     #[test]
