@@ -1,4 +1,4 @@
-//! The admin face of the server, and reading the tokens again.
+//! Administration of the server over HTTP, and reading the tokens again.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -6,9 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::command::{Workplace, wait_until};
-use crate::http::{Answer, NAMESPACES, SERVE, Server, request, started};
-
-const TOKEN: &str = "a token that nobody guesses";
+use crate::http::{Answer, NAMESPACES, SERVE, Server, TOKEN, bearer, request, started};
 
 const ROUTES: [(&str, &str); 8] = [
     ("GET", "/admin/statistics"),
@@ -22,7 +20,7 @@ const ROUTES: [(&str, &str); 8] = [
 ];
 
 fn sent(server: &Server, token: Option<&str>, method: &str, target: &str, body: &[u8]) -> Answer {
-    let value = token.map(|token| format!("Bearer {token}").into_bytes());
+    let value = token.map(bearer);
     let headers: Vec<(&str, &[u8])> = value.iter().map(|value| ("Authorization", &value[..])).collect();
     request(&server.rest, method, target, &headers, body)
 }
@@ -38,19 +36,12 @@ fn result(answer: &Answer) -> Value {
     json["result"].clone()
 }
 
-/// A token, and its lines of a settings file, with more lines.
-pub(crate) fn token(at: &Workplace, name: &str, more: &str) -> (String, String) {
-    let made = at.text(["token", name]);
-    let (token, setting) = made.split_once("\n\n").unwrap();
-    (token.to_owned(), format!("{setting}{more}\n"))
-}
-
 #[test]
 fn administering_takes_a_token_for_it() {
     let at = Workplace::with_namespace();
-    let (admin, admin_setting) = token(&at, "admin", "admin = true");
-    let (plain, plain_setting) = token(&at, "plain", "");
-    let (reader, reader_setting) = token(&at, "reader", "read_only = true");
+    let (admin, admin_setting) = at.token("admin", "admin = true");
+    let (plain, plain_setting) = at.token("plain", "");
+    let (reader, reader_setting) = at.token("reader", "read_only = true");
     std::fs::write(
         at.path("serve.toml"),
         admin_setting.clone() + &plain_setting + &reader_setting,
@@ -58,7 +49,7 @@ fn administering_takes_a_token_for_it() {
     .unwrap();
     let server = started(&at, &["--config", "serve.toml", "--token", TOKEN]);
     for (method, target) in ROUTES {
-        for token in [None, Some(&*plain), Some(&*reader), Some("a token of nobody at all")] {
+        for token in [None, Some(&*plain), Some(&*reader), Some("a-token-of-no-server")] {
             let answer = sent(&server, token, method, target, b"");
             assert_eq!(answer.status, 403, "{method} {target} {token:?}");
         }
@@ -81,7 +72,7 @@ fn administering_takes_a_token_for_it() {
         ("namespaces = [\"N\"]\nadmin = true", "`namespaces`"),
         ("admin = 1", "expected a boolean"),
     ] {
-        let (_, setting) = token(&at, "both", wrong);
+        let (_, setting) = at.token("both", wrong);
         std::fs::write(at.path("wrong.toml"), setting).unwrap();
         let told = at.fails(2, ["serve", "--store", "another", "--config", "wrong.toml"]);
         assert!(told.contains(named), "{told}");
@@ -89,7 +80,7 @@ fn administering_takes_a_token_for_it() {
 }
 
 #[test]
-fn without_tokens_everybody_here_administers_but_no_web_page() {
+fn without_tokens_local_clients_administer_and_web_pages_do_not() {
     let at = Workplace::with_namespace();
     let server = started(&at, &[]);
     for (method, target) in ROUTES {
@@ -205,8 +196,8 @@ fn a_checkpoint_is_made_below_its_directory_and_nowhere_else() {
 #[test]
 fn tokens_are_read_again_as_a_whole_or_stay() {
     let at = Workplace::with_namespace();
-    let (first, first_setting) = token(&at, "first", "admin = true");
-    let (second, second_setting) = token(&at, "second", "admin = true");
+    let (first, first_setting) = at.token("first", "admin = true");
+    let (second, second_setting) = at.token("second", "admin = true");
     let write = |text: &str| std::fs::write(at.path("serve.toml"), text).unwrap();
     write(&first_setting);
     let server = started(&at, &["--config", "serve.toml"]);
@@ -294,8 +285,9 @@ fn of_each_kind_of_work_there_is_one_at_a_time() {
     });
     let cancelled = result(&asked(&server, "DELETE", "/admin/compact", &Value::Null));
     assert_eq!(cancelled["running"], false);
-    // A server that stops does not wait for it to end by itself.
-    let _ = asked(&server, "POST", "/admin/compact?seconds=0", &Value::Null);
+    // A server stops in the middle of one, too.
+    let begun = asked(&server, "POST", "/admin/compact?seconds=0", &Value::Null);
+    assert!(matches!(begun.status, 200 | 202), "{begun:?}");
     assert_eq!(server.stop(), Some(0));
     assert_eq!(at.done(["key", "get", "-n", "N", "k63"]), value);
 }

@@ -1,6 +1,6 @@
 //! The server: the binding protocol of workerd, as bytes.
 
-use crate::command::{Workplace, wait_until};
+use crate::command::{Workplace, now, wait_until};
 use crate::http::{Answer, Connection, PATIENCE, SERVE, Server, request, started};
 use serde_json::{Value, json};
 
@@ -56,11 +56,6 @@ impl Bound {
         let body = serde_json::to_vec(body).unwrap();
         self.send("POST", "/bulk/get", &[("Content-Type", b"application/json")], &body)
     }
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap().as_secs()
 }
 
 #[test]
@@ -462,8 +457,7 @@ fn a_request_says_by_a_header_which_namespace_it_is_for() {
     let at = Workplace::with_namespace();
     at.done(["namespace", "create", "M"]);
     at.done(["key", "put", "-n", "M", "k", "of M"]);
-    let listed = at.json(["namespace", "list"]);
-    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    let id = at.id_of("M");
     let socket = at.path("socket");
     let fixed = format!("N=unix:{}", socket.display());
     let arguments = SERVE

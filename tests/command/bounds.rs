@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::command::{Workplace, wait_until};
+use crate::command::{Workplace, memory_of, wait_until};
 use crate::http::{Connection, NAMESPACES, SERVE, request, started};
 
 #[test]
@@ -200,11 +200,7 @@ fn puts_of_many_clients_share_syncs() {
 fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
     let at = Workplace::with_namespace();
     let server = started(&at, &["--body-memory-mib", "100"]);
-    let memory = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-    };
+    let memory = || memory_of(&server.child, "RssAnon").unwrap();
     let before = memory();
     let taken = || memory().saturating_sub(before);
     let head =

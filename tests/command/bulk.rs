@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use crate::command::{Workplace, ended, interrupt, stopped, wait_until};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 /// As in wrangler's documentation and schema.
@@ -38,9 +40,9 @@ fn a_file_of_wrangler_is_put() {
     assert_eq!(lives.metadata(), Some(&br#"{"a": {"b": [1, 2.50]}}"#[..]));
 }
 
-/// Files as editors, shells and encoders of other programs write them.
+/// Files as editors, shells and encoders write them.
 #[test]
-fn files_of_peoples_tools_are_read() {
+fn files_of_other_tools_are_read() {
     let at = Workplace::with_namespace();
     let bytes: Vec<u8> = (0..=255).collect();
     let base64 = base64_in_lines(&bytes, "\\r\\n");
@@ -90,19 +92,12 @@ fn files_of_peoples_tools_are_read() {
 
 /// Base64 of 76 characters a line, as `base64` and MIME write it.
 fn base64_in_lines(bytes: &[u8], end: &str) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let word = group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > group.len() { '=' } else { char::from(digit) });
-        }
-        if text.replace(end, "").len().is_multiple_of(76) {
-            text.push_str(end);
-        }
-    }
-    text
+    let text = STANDARD.encode(bytes);
+    let lines = text
+        .as_bytes()
+        .chunks(76)
+        .map(|line| std::str::from_utf8(line).unwrap());
+    lines.map(|line| format!("{line}{end}")).collect()
 }
 
 #[test]
@@ -318,7 +313,7 @@ fn a_bulk_put_that_waits_is_stopped() {
 }
 
 #[test]
-fn a_signal_that_nobody_expects_ends_the_command() {
+fn a_signal_during_a_read_from_a_pipe_ends_the_command() {
     let at = Workplace::with_namespace();
     // No signal is expected while a value is read from a pipe, so the first one ends the process.
     let mut child = at.spawned(["key", "put", "-n", "N", "k", "--path", "-"]);

@@ -34,6 +34,20 @@ impl Workplace {
         self.directory.path().join(name)
     }
 
+    /// The id of a namespace.
+    pub fn id_of(&self, name: &str) -> String {
+        let listed = self.json(["namespace", "list"]);
+        let found = listed.as_array().unwrap().iter().find(|listed| listed["title"] == name);
+        found.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A new token, and its lines of a settings file, with more lines.
+    pub fn token(&self, name: &str, more: &str) -> (String, String) {
+        let made = self.text(["token", name]);
+        let (token, setting) = made.split_once("\n\n").unwrap();
+        (token.to_owned(), format!("{setting}{more}\n"))
+    }
+
     /// The store, opened by the library.
     pub fn store(&self) -> Store {
         Store::options().create(false).open(self.path("store")).unwrap()
@@ -158,6 +172,24 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "{what} has not come about");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Seconds since the epoch.
+pub fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_secs()
+}
+
+/// Bytes that this line in the status of a process says, such as `RssAnon`; None once the process
+/// has ended. Its exit status must not have been collected.
+#[cfg(target_os = "linux")]
+pub fn memory_of(process: &Child, line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let found = status
+        .lines()
+        .find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))?;
+    let kilobytes: u64 = found.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    Some(kilobytes << 10)
 }
 
 /// Bytes in a file, or in the files of a directory; 0 if it does not exist.

@@ -26,7 +26,7 @@ struct Served {
 impl Served {
     fn new() -> Served {
         let at = Workplace::with_namespace();
-        let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+        let id = at.id_of("N");
         Served {
             server: started(&at, &["--durability", "os", "--minimum-ttl", "2"]),
             id,

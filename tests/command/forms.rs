@@ -15,7 +15,7 @@ struct Api {
 impl Api {
     fn new() -> Api {
         let at = Workplace::with_namespace();
-        let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+        let id = at.id_of("N");
         let api = Api {
             server: started(&at, &["--durability", "os"]),
             value: format!("{NAMESPACES}/{id}/values/k"),

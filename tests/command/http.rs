@@ -16,6 +16,14 @@ pub const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--binding", "
 /// The path of namespaces in the REST API, for any account.
 pub const NAMESPACES: &str = "/client/v4/accounts/any/storage/kv/namespaces";
 
+/// A token that tests give to a server.
+pub const TOKEN: &str = "a-token-for-everything";
+
+/// The value of the header that has a token.
+pub fn bearer(token: &str) -> Vec<u8> {
+    format!("Bearer {token}").into_bytes()
+}
+
 /// A server on the store of this workplace, with more flags.
 pub fn started(at: &Workplace, more: &[&str]) -> Server {
     Server::start(at.command(SERVE.iter().chain(more).copied()), 0)

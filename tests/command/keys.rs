@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::command::Workplace;
+use crate::command::{Workplace, now};
 use crate::http::started;
 use serde_json::json;
 
@@ -86,11 +86,7 @@ fn expiry_and_metadata_stand_beside_the_value() {
         listed[0],
         json!({"name": "a", "expiration": 4_000_000_000_u64, "metadata": {"b": [1]}})
     );
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let left = listed[1]["expiration"].as_u64().unwrap() - now;
+    let left = listed[1]["expiration"].as_u64().unwrap() - now();
     assert!((3590..=3601).contains(&left), "{left}");
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert_eq!((&shown["value"], &shown["metadata"]), (&json!("1"), &json!({"b": [1]})));
@@ -414,7 +410,7 @@ fn commands_that_only_read_work_beside_a_server_that_holds_the_store() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let at = Workplace::with_namespace();
     let store = at.store();
     let namespace = store.open_namespace("N").unwrap();

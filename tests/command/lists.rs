@@ -22,7 +22,7 @@ const TEXT: [&str; 6] = ["a", "a\u{fffd}", "b/", "b/\u{fc}", "c", "\u{10ffff}"];
 /// A server on a store with both kinds of keys, with metadata and expiry; and the namespace's id.
 fn filled() -> (Workplace, Server, String) {
     let at = Workplace::with_namespace();
-    let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let id = at.id_of("N");
     let store = at.store();
     let namespace = store.open_namespace("N").unwrap();
     for key in NO_TEXT.into_iter().chain(TEXT.map(str::as_bytes)) {

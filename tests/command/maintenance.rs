@@ -47,7 +47,7 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn statistics_are_for_people_and_for_programs() {
+fn statistics_are_printed_as_text_and_as_json() {
     let at = wasteful(2000, 1000);
     let numbers = at.json(["stats", "--json"]);
     assert_eq!(
@@ -129,7 +129,7 @@ fn told_of_opening(numbers: &Value) -> RecoveryReport {
 }
 
 #[test]
-fn statistics_come_again_until_somebody_has_seen_enough() {
+fn statistics_are_printed_again_until_ctrl_c() {
     let at = Workplace::with_namespace();
     let mut child = at.spawned(["stats", "--json", "--every", "0.05"]);
     let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -176,7 +176,7 @@ fn ctrl_c_in_the_middle_of_compaction_leaves_a_sound_store() {
 }
 
 #[test]
-fn damage_counts_also_if_nobody_reads_of_it() {
+fn damage_sets_the_exit_status_even_if_the_pipe_is_closed() {
     let at = wasteful(2000, 1000);
     let newest = files(&at, ".segment").pop().unwrap();
     let mut bytes = std::fs::read(&newest).unwrap();

@@ -5,13 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::command::Workplace;
-use crate::http::{Connection, NAMESPACES, PATIENCE, SERVE, Server, request, started};
-
-const TOKEN: &str = "a token that nobody guesses";
-
-fn bearer(token: &str) -> Vec<u8> {
-    format!("Bearer {token}").into_bytes()
-}
+use crate::http::{Connection, NAMESPACES, PATIENCE, SERVE, Server, TOKEN, bearer, request, started};
 
 #[test]
 fn a_token_is_asked_for_if_there_is_one() {
@@ -55,25 +49,12 @@ fn a_token_is_asked_for_if_there_is_one() {
 fn tokens_may_be_for_reading_and_for_some_namespaces_only() {
     let at = Workplace::with_namespace();
     at.done(["namespace", "create", "M"]);
-    let ids: BTreeMap<String, String> = at
-        .json(["namespace", "list"])
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|info| {
-            (
-                info["title"].as_str().unwrap().to_owned(),
-                info["id"].as_str().unwrap().to_owned(),
-            )
-        })
-        .collect();
-    let made = at.text(["token", "reader"]);
-    let (reader, setting) = made.split_once("\n\n").unwrap();
-    let made = at.text(["token", "of N"]);
-    let (of_n, of_n_setting) = made.split_once("\n\n").unwrap();
+    let ids = BTreeMap::from(["N", "M"].map(|name| (name, at.id_of(name))));
+    let (reader, setting) = at.token("reader", "read_only = true");
+    let (of_n, of_n_setting) = at.token("of N", "namespaces = [\"N\"]");
+    let (reader, of_n) = (&*reader, &*of_n);
     assert!(reader.len() >= 43 && reader != of_n && !setting.contains(reader));
-    let settings = format!("{setting}read_only = true\n\n{of_n_setting}namespaces = [\"N\"]\n");
-    std::fs::write(at.path("serve.toml"), settings).unwrap();
+    std::fs::write(at.path("serve.toml"), setting + &of_n_setting).unwrap();
     let server = started(&at, &["--config", "serve.toml"]);
     let with = |token: &str, method: &str, path: &str, body: &[u8]| {
         let value = bearer(token);
@@ -156,18 +137,11 @@ fn a_token_cannot_find_out_which_other_namespaces_exist() {
     let at = Workplace::with_namespace();
     at.done(["namespace", "create", "SECRET"]);
     at.done(["key", "put", "-n", "SECRET", "k", "v"]);
-    let listed = at.json(["namespace", "list"]);
-    let secret = listed.as_array().unwrap().iter().find(|info| info["title"] == "SECRET");
-    let secret = secret.unwrap()["id"].as_str().unwrap().to_owned();
-    let made = at.text(["token", "of N"]);
-    let (token, setting) = made.split_once("\n\n").unwrap();
-    std::fs::write(
-        at.path("serve.toml"),
-        format!("{setting}namespaces = [\"N\", \"LATER\"]\n"),
-    )
-    .unwrap();
+    let secret = at.id_of("SECRET");
+    let (token, setting) = at.token("of N", "namespaces = [\"N\", \"LATER\"]");
+    std::fs::write(at.path("serve.toml"), setting).unwrap();
     let server = started(&at, &["--config", "serve.toml"]);
-    let value = bearer(token);
+    let value = bearer(&token);
     let ask = |address: &str, method: &str, target: &str, more: &[(&str, &[u8])], body: &[u8]| {
         let mut headers: Vec<(&str, &[u8])> = vec![("Authorization", &value)];
         headers.extend_from_slice(more);
@@ -300,7 +274,7 @@ fn web_pages_from_elsewhere_are_kept_out() {
 }
 
 #[test]
-fn what_would_let_everybody_in_is_not_served() {
+fn settings_that_open_the_server_to_other_machines_or_to_none_are_refused() {
     let at = Workplace::with_namespace();
     for (wrong, expected) in [
         (

@@ -1,14 +1,8 @@
 //! What the web page needs of the server.
 
 use crate::command::Workplace;
-use crate::http::{Answer, NAMESPACES, request, started};
+use crate::http::{Answer, NAMESPACES, TOKEN, bearer, request, started};
 use serde_json::{Value, json};
-
-const TOKEN: &str = "a token that nobody guesses";
-
-fn bearer(token: &str) -> Vec<u8> {
-    format!("Bearer {token}").into_bytes()
-}
 
 fn text<'a>(answer: &'a Answer, header: &str) -> Option<&'a str> {
     answer.header(header).map(|value| std::str::from_utf8(value).unwrap())
@@ -41,10 +35,9 @@ fn a_token_learns_what_it_permits() {
         ("namespaces = [\"N\"]", true, false),
         ("namespaces = []\nread_only = true", false, false),
     ] {
-        let made = at.text(["token", "one"]);
-        let (token, setting) = made.split_once("\n\n").unwrap();
-        settings += &format!("{setting}{limits}\n\n");
-        tokens.push((token.to_owned(), write, all_namespaces));
+        let (token, setting) = at.token("one", limits);
+        settings += &setting;
+        tokens.push((token, write, all_namespaces));
     }
     std::fs::write(at.path("serve.toml"), settings).unwrap();
     let server = started(&at, &["--config", "serve.toml"]);
@@ -63,7 +56,7 @@ fn a_token_learns_what_it_permits() {
 fn a_get_has_the_metadata_of_the_value_it_returns() {
     let at = Workplace::with_namespace();
     let server = started(&at, &[]);
-    let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let id = at.id_of("N");
     let target = format!("{NAMESPACES}/{id}/values/k");
     let metadata = "{\"a\": \"\u{4e16} b\"}";
     let headers = [("CF-KV-Metadata", metadata.as_bytes())];

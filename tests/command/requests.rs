@@ -15,7 +15,7 @@ impl Served {
     /// With a key `k`.
     fn new() -> Served {
         let at = Workplace::with_namespace();
-        let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+        let id = at.id_of("N");
         let served = Served {
             server: started(&at, &["--durability", "os"]),
             namespace: format!("{NAMESPACES}/{id}"),
@@ -134,7 +134,7 @@ fn bodies_in_codings_are_refused_and_not_stored() {
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501),
             ("Transfer-Encoding: nonsense, chunked\r\n", 501),
             ("Transfer-Encoding: chunked, chunked\r\n", 400),
-            // Without `chunked` in the end nobody knows where the body ends.
+            // Without `chunked` in the end it is unknown where the body ends.
             ("Transfer-Encoding: identity\r\n", 400),
             ("Transfer-Encoding: gzip\r\n", 400),
             ("Transfer-Encoding: chunked, gzip\r\n", 400),

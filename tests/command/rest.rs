@@ -1,6 +1,6 @@
 //! The server: the REST API v4 of wrangler and the SDKs, as bytes.
 
-use crate::command::Workplace;
+use crate::command::{Workplace, memory_of};
 use crate::http::{Answer, NAMESPACES, Server, request, started};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ impl Api {
     }
 
     fn on(at: Workplace) -> Api {
-        let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
+        let id = at.id_of("N");
         Api {
             server: started(&at, &["--durability", "os"]),
             at,
@@ -465,11 +465,6 @@ fn a_bulk_put_is_done_as_a_whole_or_not_at_all() {
 #[cfg(target_os = "linux")]
 fn very_many_items_take_no_memory_but_that_of_the_body() {
     let at = Api::new();
-    let most = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", at.server.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-    };
     let names = format!("[{}\"\"]", "\"a\",".repeat(5_000_000));
     let (_, code, message) = at.refused("POST", "N/bulk/delete", names.as_bytes());
     assert_eq!(
@@ -477,7 +472,7 @@ fn very_many_items_take_no_memory_but_that_of_the_body() {
         (10029, "bulk remove keys: 'You can send a maximum of 10000 items'")
     );
     let body = names.len() as u64;
-    let taken = most();
+    let taken = memory_of(&at.server.child, "VmHWM").unwrap();
     println!("at most {taken} bytes for a body of {body}");
     assert!((body..body + (100 << 20)).contains(&taken), "{taken}");
 }

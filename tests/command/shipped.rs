@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::command::{Workplace, ended, interrupt, wait_until};
-use crate::http::{Connection, PATIENCE, SERVE, Server, started};
+use crate::http::{Connection, PATIENCE, SERVE, Server, TOKEN, bearer, started};
 
 fn documented(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(path)).unwrap()
@@ -89,14 +89,13 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
     let mut text = uncommented(&configuration(&at, &documented("self-hosting/embercask.toml")));
     // One token after the other: the file leaves their digests open.
     let tokens = ["deployment", "dashboard"].map(|name| {
-        let made = at.text(["token", name]);
-        let (token, setting) = made.split_once("\n\n").unwrap();
+        let (token, setting) = at.token(name, "");
         let digest = setting.lines().find(|line| line.starts_with("sha256 = ")).unwrap();
         let shown = format!("name = \"{name}\"\nsha256 = \"...\"");
         text = with(&text, &[(&shown, &format!("name = \"{name}\"\n{digest}"))]);
-        format!("Bearer {token}").into_bytes()
+        bearer(&token)
     });
-    std::fs::write(at.path("token"), "a token that nobody guesses\n").unwrap();
+    std::fs::write(at.path("token"), format!("{TOKEN}\n")).unwrap();
     let socket = at.path("socket");
     let text = with(
         &text,

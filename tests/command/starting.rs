@@ -6,16 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::command::Workplace;
-use crate::http::{NAMESPACES, SERVE, Server, request, started};
-
-const TOKEN: &str = "a token that nobody guesses";
+use crate::http::{NAMESPACES, SERVE, Server, TOKEN, bearer, request, started};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 fn status_with(server: &Server, token: &str) -> u16 {
-    let value = format!("Bearer {token}").into_bytes();
+    let value = bearer(token);
     request(&server.rest, "GET", NAMESPACES, &[("Authorization", &value)], b"").status
 }
 
@@ -63,7 +61,7 @@ fn a_newline_after_a_token_is_none_of_it() {
     );
     // It is read again as those of the settings are.
     fs::write(at.path("token"), "another token, as long\n").unwrap();
-    let value = format!("Bearer {TOKEN}").into_bytes();
+    let value = bearer(TOKEN);
     let reloaded = request(
         &server.rest,
         "POST",
@@ -90,13 +88,8 @@ fn a_newline_after_a_token_is_none_of_it() {
 #[test]
 fn a_token_for_a_namespace_that_does_not_exist_is_warned_of() {
     let at = Workplace::with_namespace();
-    let made = at.text(["token", "misspelt"]);
-    let (_, setting) = made.split_once("\n\n").unwrap();
-    fs::write(
-        at.path("serve.toml"),
-        format!("{setting}namespaces = [\"N\", \"Nn\"]\n"),
-    )
-    .unwrap();
+    let (_, setting) = at.token("misspelt", "namespaces = [\"N\", \"Nn\"]");
+    fs::write(at.path("serve.toml"), setting).unwrap();
     let mut command = at.command(SERVE.iter().copied().chain(["--config", "serve.toml"]));
     command.stderr(File::create(at.path("log")).unwrap());
     assert_eq!(Server::start(command, 0).stop(), Some(0));
@@ -141,7 +134,7 @@ fn with_tokens_the_files_of_the_store_are_for_its_user() {
         "segment_bytes=64KiB",
     ];
     let mut server = Server::start(at.command(SERVE.iter().copied().chain(with_token)), 1);
-    let token = format!("Bearer {TOKEN}").into_bytes();
+    let token = bearer(TOKEN);
     for number in 0..8 {
         let put = server.bound(
             "PUT",

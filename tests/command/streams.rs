@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use crate::command::{Workplace, bytes_in, interrupt, stopped};
+use crate::command::{Workplace, bytes_in, interrupt, memory_of, stopped};
 use embercask::{Durability, Store};
 
 const VALUE_BYTES: usize = 64 << 10;
@@ -53,20 +53,11 @@ fn fill(path: &Path) {
     store.close().unwrap();
 }
 
-/// The anonymous memory of a process, without pages of files, which the system may drop. None once
-/// it has ended.
-fn memory_bytes(child: &Child) -> Option<u64> {
-    // The file exists until the exit status is collected.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-    Some(kilobytes << 10)
-}
-
-/// Watches a child until the condition is true, or the child has ended; returns its peak memory.
+/// Watches a child until the condition is true, or the child has ended; returns its peak memory,
+/// without pages of files, which the system may drop.
 fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
     let mut most = 0;
-    while let Some(bytes) = memory_bytes(child) {
+    while let Some(bytes) = memory_of(child, "RssAnon") {
         most = bytes.max(most);
         if is_so() {
             break;
@@ -130,12 +121,8 @@ const LARGE_MEMORY_BYTES_MAX: u64 = LARGE_BYTES as u64 * 5 / 2 + (24 << 20);
 fn most_memory(at: &Workplace, arguments: &[&str]) -> u64 {
     let mut child = at.spawned(arguments.iter().copied());
     let mut most = 0;
-    loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) else {
-            break;
-        };
-        most = line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
+    while let Some(bytes) = memory_of(&child, "VmHWM") {
+        most = bytes;
         std::thread::sleep(BETWEEN_TWO_LOOKS);
     }
     assert!(child.wait().unwrap().success(), "{arguments:?}");

@@ -4,7 +4,6 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::administration::token;
 use crate::command::{Workplace, wait_until};
 use crate::http::{Connection, NAMESPACES, Server, request, started};
 
@@ -54,8 +53,8 @@ fn begun(server: &Server, query: &str) -> Connection<TcpStream> {
 fn changes_are_told_in_the_order_of_the_log() {
     let at = Workplace::with_namespace();
     at.done(["namespace", "create", "M"]);
+    let id = at.id_of("N");
     let server = started(&at, &["--minimum-ttl", "1"]);
-    let id = at_id(&server);
     let mut all = begun(&server, &format!("namespace={id}"));
     let mut some = begun(&server, "namespace=N&prefix=%62");
     server.bound("PUT", "a", &[], b"v");
@@ -77,27 +76,15 @@ fn changes_are_told_in_the_order_of_the_log() {
     assert_eq!((&*name, &deleted["key"]), ("delete", &json!("a")));
     assert!(put["sequence"].as_u64() < soon["sequence"].as_u64());
     assert!(soon["sequence"].as_u64() < deleted["sequence"].as_u64());
+    // The watcher of a prefix is told of no other key.
+    assert_eq!(event(&mut some), ("put".to_owned(), soon.clone()));
+    let expired = json!({"key": "b", "sequence": soon["sequence"]});
     for connection in [&mut all, &mut some] {
-        if let (name, data) = event(connection)
-            && name != "expire"
-        {
-            // The watcher of a prefix has been told of the put alone.
-            assert_eq!((&*name, &data), ("put", &soon));
-            let (name, data) = event(connection);
-            assert_eq!((&*name, &data["key"]), ("expire", &json!("b")));
-        }
+        assert_eq!(event(connection), ("expire".to_owned(), expired.clone()));
     }
     request(&server.rest, "DELETE", &format!("{NAMESPACES}/{id}"), &[], b"");
     assert_eq!(event(&mut all).0, "dropped");
     assert_eq!(all.until_the_end().trim_ascii(), b"");
-}
-
-/// The id of the namespace N.
-fn at_id(server: &Server) -> String {
-    let listed = request(&server.rest, "GET", NAMESPACES, &[], b"").json();
-    let all = listed["result"].as_array().unwrap().iter();
-    let found = all.clone().find(|namespace| namespace["title"] == "N").unwrap();
-    found["id"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -126,8 +113,8 @@ fn what_cannot_be_watched_is_refused() {
 #[test]
 fn watching_takes_a_token_that_administers() {
     let at = Workplace::with_namespace();
-    let (admin, admin_setting) = token(&at, "admin", "admin = true");
-    let (plain, plain_setting) = token(&at, "plain", "");
+    let (admin, admin_setting) = at.token("admin", "admin = true");
+    let (plain, plain_setting) = at.token("plain", "");
     std::fs::write(at.path("serve.toml"), admin_setting + &plain_setting).unwrap();
     let server = started(&at, &["--config", "serve.toml"]);
     for (token, status) in [(&plain, 403), (&admin, 200)] {

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_for_people() {
+    fn a_quoted_text_is_escaped_and_cut_short() {
         assert_eq!(quoted(b"it's \xff\n"), "\"it's \\xff\\n\"");
         assert_eq!(quoted(&[b'a'; 200]).len(), 105);
     }

@@ -6,7 +6,7 @@ use embercask::PutOptions;
 use test_support::rng;
 
 use super::Remote;
-use crate::command::{Workplace, bytes_in, interrupt, stopped, wait_until};
+use crate::command::{Workplace, bytes_in, ended, interrupt, wait_until};
 
 /// A store with namespaces, and keys of all kinds that the REST API can have.
 fn filled() -> Workplace {
@@ -158,7 +158,7 @@ fn an_import_stops_with_its_server_and_goes_on_with_it() {
     // The command may end before it has read everything.
     let rest = whole[half..].to_vec();
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&rest)));
-    let output = crate::command::ended(child);
+    let output = ended(child);
     feeder.join().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(5), "{told}");
@@ -205,11 +205,19 @@ fn an_export_is_stopped_by_ctrl_c_and_resumed() {
     let remote = Remote::new();
     large(&remote.at, 20_000, 1000);
     remote.done(["import", "large"]);
-    let child = remote.at.spawned(remote.on(["export", "out.jsonl"]));
-    let partial = remote.at.path("out.jsonl.partial");
-    wait_until("the first lines", || bytes_in(&partial) > 0);
-    interrupt(&child);
-    let told = stopped(child);
+    let (whole, partial) = (remote.at.path("out.jsonl"), remote.at.path("out.jsonl.partial"));
+    let told = loop {
+        let child = remote.at.spawned(remote.on(["export", "out.jsonl"]));
+        wait_until("the first lines", || bytes_in(&partial) > 0 || whole.exists());
+        interrupt(&child);
+        let output = ended(child);
+        if !output.status.success() {
+            assert_eq!(output.status.code(), Some(130), "{output:?}");
+            break String::from_utf8(output.stderr).unwrap();
+        }
+        // It was complete before the signal came.
+        std::fs::remove_file(&whole).unwrap();
+    };
     assert!(told.contains("--resume"), "{told}");
     let before = bytes_in(&partial);
     assert!(before > 0);

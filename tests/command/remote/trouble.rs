@@ -222,7 +222,7 @@ fn keys_are_counted_by_a_server_that_does_and_else_one_by_one() {
 
 #[test]
 fn a_server_that_is_away_is_told_with_its_address() {
-    // Bound and closed, so that nobody listens there.
+    // Bound and closed, so that nothing listens there.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (status, told) = put(&format!("http://{address}"), &["v"]);
     assert!(

@@ -5,12 +5,7 @@ use std::io::Read;
 
 use serde_json::json;
 
-use crate::command::{Workplace, ended, interrupt};
-
-fn now() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap().as_secs()
-}
+use crate::command::{Workplace, ended, interrupt, now};
 
 #[test]
 fn whether_keys_are_there_is_told_in_words_and_by_the_status() {
@@ -78,7 +73,7 @@ fn watching_ends_with_ctrl_c_and_says_why_it_cannot_begin() {
     let mut first = [0];
     // It watches once it says so.
     child.stderr.as_mut().unwrap().read_exact(&mut first).unwrap();
-    // Nobody else can write then.
+    // No other process can write then.
     let told = at.fails(4, ["set", "-n", "N", "k", "v"]);
     assert!(told.contains(&child.id().to_string()), "{told}");
     interrupt(&child);

@@ -1,5 +1,5 @@
-//! The command line as people guess it: other names of commands, flags of wrangler, units of time,
-//! several keys, a store that is busy for a while.
+//! The command line: other names of commands, flags of wrangler, units of time, several keys, a
+//! store that is busy for a while.
 
 mod lifetimes;
 mod listing;
@@ -8,10 +8,10 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
-use crate::command::{Workplace, ended, wait_until};
+use crate::command::{Workplace, ended, now};
 
 #[test]
-fn commands_have_the_names_that_people_guess() {
+fn commands_have_other_names_and_those_of_key_stand_alone() {
     let at = Workplace::with_namespace();
     for group in [&["key"][..], &[]] {
         for (put, get, list, delete) in [
@@ -104,8 +104,7 @@ fn flags_of_wrangler_are_ignored_with_a_note() {
 #[test]
 fn lengths_of_time_have_units() {
     let at = Workplace::with_namespace();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.unwrap().as_secs();
+    let now = now();
     for (ttl, seconds) in [
         ("5000000", 5_000_000),
         ("90d", 7_776_000),
@@ -239,6 +238,6 @@ fn a_command_waits_for_a_busy_store_if_told_to() {
     waiting.stderr.take().unwrap().read_exact(&mut first).unwrap();
     store.close().unwrap();
     assert!(ended(waiting).status.success());
-    wait_until("the copy", || at.path("saved").exists());
+    assert!(at.path("saved/MANIFEST").exists());
     at.fails(2, ["stats", "--wait", "soon"]);
 }

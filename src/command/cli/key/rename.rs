@@ -80,6 +80,8 @@ fn rename_key(namespace: &Namespace, [old, new]: [&[u8]; 2], force: bool, durabi
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use embercask::Store;
 
     use super::*;
@@ -88,22 +90,28 @@ mod tests {
     /// counted is lost or counted twice.
     #[test]
     fn a_write_in_between_is_not_lost_by_renaming() {
-        const COUNTED: i64 = 3000;
+        const RENAMED: usize = 500;
         let store = Store::in_memory().unwrap();
         let namespace = store.namespace("N").unwrap();
-        std::thread::scope(|scope| {
+        let is_enough = AtomicBool::new(false);
+        let counted = std::thread::scope(|scope| {
             let counting = scope.spawn(|| {
-                for _ in 0..COUNTED {
+                let mut counted = 0;
+                while !is_enough.load(Ordering::Relaxed) && counted < 1_000_000 {
                     namespace.increment("old", 1).unwrap();
+                    counted += 1;
                 }
+                counted
             });
             let mut number = 0;
-            while !counting.is_finished() {
+            while number < RENAMED && !counting.is_finished() {
                 let new = format!("new{number}");
                 if rename_key(&namespace, [b"old", new.as_bytes()], false, Durability::Os).unwrap() == Renamed::Done {
                     number += 1;
                 }
             }
+            is_enough.store(true, Ordering::Relaxed);
+            counting.join().unwrap()
         });
         let entries = namespace.list().with_values();
         let sum: i64 = entries
@@ -119,6 +127,6 @@ mod tests {
                     .unwrap()
             })
             .sum();
-        assert_eq!(sum, COUNTED);
+        assert_eq!(sum, counted);
     }
 }

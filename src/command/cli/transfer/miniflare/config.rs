@@ -185,6 +185,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bindings_are_read_in_each_format_and_from_each_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            (
+                "wrangler.toml",
+                "[[kv_namespaces]]\nbinding = \"A\"\nid = \"1\"\n\
+                 [[env.live.kv_namespaces]]\nbinding = \"B\"\nid = \"2\"\n",
+            ),
+            (
+                "wrangler.json",
+                r#"{"kv_namespaces": [{"binding": "A", "id": "1"}], "env": {"live": {"kv_namespaces": [{"binding": "B", "id": "2"}]}}}"#,
+            ),
+        ] {
+            let file = directory.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            let mut names = Names {
+                by_id: BTreeMap::new(),
+                given: Vec::new(),
+            };
+            names.add(read(&file).unwrap());
+            let found = ["1", "2", "A", "3"].map(|id| names.name_of(id));
+            assert_eq!(found, ["A", "B", "A", "3"], "{name}");
+        }
+    }
+
+    #[test]
     fn comments_and_last_commas_are_left_out() {
         let text = "{ // a comment, \"quoted\"\n\"a\": [1, 2, /* ] */ ], \"b\": \"// \\\" , ]\",\n}//";
         let json: serde_json::Value = serde_json::from_str(&without_comments(text)).unwrap();
