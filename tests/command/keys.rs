@@ -87,7 +87,7 @@ fn expiry_and_metadata_stand_beside_the_value() {
         json!({"name": "a", "expiration": 4_000_000_000_u64, "metadata": {"b": [1]}})
     );
     let left = listed[1]["expiration"].as_u64().unwrap() - now();
-    assert!((3590..=3601).contains(&left), "{left}");
+    assert!((3000..=3601).contains(&left), "{left}");
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert_eq!((&shown["value"], &shown["metadata"]), (&json!("1"), &json!({"b": [1]})));
     // Times are told as they were given.
