@@ -172,8 +172,8 @@ impl<'a> Unread<'a> {
         while let Ok(Some(_)) = self.next(None).await {}
     }
 
-    /// The next bytes; None at the end. An error if others need what the claim holds, if the body is
-    /// too long, or if the connection must end, which [`Unread::finish`] tells then.
+    /// The next bytes; None at the end. An error if others need what the claim holds, if the body
+    /// is too long, or if the connection must end, which [`Unread::finish`] tells then.
     async fn next(&mut self, claim: Option<&Claim>) -> Result<Option<Bytes>, ApiError> {
         if let Some(ended) = &self.ended {
             return ended.as_ref().map(|()| None).map_err(cut_off);

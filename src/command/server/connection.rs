@@ -98,8 +98,8 @@ impl Progress {
         self.place().is_body_left = is_left;
     }
 
-    /// The server stops. Whether the connection can end at once: there is no request that its client
-    /// could expect an answer to, or it was answered.
+    /// The server stops. Whether the connection can end at once: there is no request that its
+    /// client could expect an answer to, or it was answered.
     pub(super) fn stop(&self) -> bool {
         let mut place = self.place();
         place.is_stopping = true;
@@ -107,7 +107,8 @@ impl Progress {
     }
 
     /// Nothing will be sent any more. If the client may be sending still, its bytes are read for a
-    /// while: the system resets a connection that is closed before, and the client loses the answer.
+    /// while: the system resets a connection that is closed before, and the client loses the
+    /// answer.
     fn begin_lingering(&self) {
         let mut place = self.place();
         let is_half_a_head = matches!(place.stage, Stage::Head { bytes: 1.., .. });

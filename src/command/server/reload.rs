@@ -66,8 +66,8 @@ impl CurrentTokens {
 }
 
 /// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
-/// the flag that the signal sets. Without a file that has tokens, the log says that there is nothing
-/// to read.
+/// the flag that the signal sets. Without a file that has tokens, the log says that there is
+/// nothing to read.
 pub(super) fn on_signal(tokens: &CurrentTokens, arguments: Serve, has_token_file: bool) -> Outcome<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     if arguments.config.is_some() || has_token_file {

@@ -4,9 +4,9 @@
 //! and need more must not wait for each other, so one grows only if all of them could still end one
 //! after the other (the banker's algorithm). A client that holds more than its share must not keep
 //! the others waiting: it gets no more while another waits that holds less, and its bodies that are
-//! still arriving are pushed out if the other needs their memory. Responses cannot be pushed out, and
-//! last until the client has taken them, so together those of a client are within its share, unless
-//! there is only one.
+//! still arriving are pushed out if the other needs their memory. Responses cannot be pushed out,
+//! and last until the client has taken them, so together those of a client are within its share,
+//! unless there is only one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -280,8 +280,8 @@ impl Ledger {
         self.claims.values().any(is_kept_waiting)
     }
 
-    /// Whether no claim that waits for others needs less. Such a one goes on in any case, so that one
-    /// does.
+    /// Whether no claim that waits for others needs less. Such a one goes on in any case, so that
+    /// one does.
     fn is_nearest_to_its_end(&self, id: u64, claim: &Claim) -> bool {
         let is_nearer = |(other_id, other): (&u64, &Claim)| {
             other.waits()

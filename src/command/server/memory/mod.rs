@@ -54,8 +54,8 @@ impl BodyMemory {
         }
     }
 
-    /// Memory for a request that will need at most this much; nothing is held yet. An error if it can
-    /// never have as much.
+    /// Memory for a request that will need at most this much; nothing is held yet. An error if it
+    /// can never have as much.
     pub(super) fn claim(&self, holder: &Holder, need: usize) -> Result<Claim, ApiError> {
         let claim = self.claim_up_to(holder, need);
         claim.check(need)?;
