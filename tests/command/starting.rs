@@ -36,7 +36,12 @@ fn a_store_is_created_only_if_that_is_asked_for() {
     fs::create_dir(at.path("other")).unwrap();
     fs::write(at.path("other/file"), "").unwrap();
     let told = at.fails(2, ["--store", "other", "serve", "--create"]);
-    assert!(told.contains("other files"), "{told}");
+    assert!(told.contains("other files") && !told.contains("--create"), "{told}");
+    let told = at.fails(2, ["--store", "other", "serve"]);
+    assert!(
+        told.contains("other files") && told.contains("absent or empty"),
+        "{told}"
+    );
     fs::write(at.path("serve.toml"), "create = true\nstore = \"made\"").unwrap();
     let mut command = at.command(SERVE.iter().copied().chain(["--config", "serve.toml"]));
     command.env_remove("EMBERCASK_STORE");

@@ -214,16 +214,13 @@ impl Session {
         creates: bool,
         options: impl FnOnce(StoreOptions) -> Options,
     ) -> Outcome<Store> {
-        let store = self.open_with(options(self.chosen_options()?));
-        store.map_err(|failure| match failure {
-            Failure::Told { message, status, .. } if !creates && message.contains("do not allow creat") => {
-                Failure::Told {
-                    message,
-                    hint: "`--create`, or `create = true` in the settings, creates a store there".to_owned(),
-                    status,
-                }
-            }
-            failure => failure,
+        let opened = self.try_open(&self.path()?, options(self.chosen_options()?));
+        opened.map_err(|error| match error {
+            Error::NotAStore { .. } if !creates => Failure::usage(
+                error.to_string(),
+                "`--create`, or `create = true` in the settings, creates a store in a directory that is absent or empty",
+            ),
+            error => error.into(),
         })
     }
 
@@ -238,13 +235,13 @@ impl Session {
     }
 
     fn open(&self, options: Options) -> Outcome<Store> {
-        self.open_with(self.chosen_options()?.apply(options))
+        match self.opened() {
+            Some(store) => Ok(store),
+            None => Ok(self.try_open(&self.path()?, self.chosen_options()?.apply(options))?),
+        }
     }
 
-    fn open_with(&self, options: Options) -> Outcome<Store> {
-        if let Some(store) = self.opened() {
-            return Ok(store);
-        }
+    fn try_open(&self, path: &Path, options: Options) -> Result<Store, Error> {
         let bar = self.bytes_bar("opening");
         // Hidden at first: most stores open before anyone could read a bar.
         bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -256,8 +253,7 @@ impl Session {
             shown.set_length(progress.total_bytes);
             shown.set_position(progress.done_bytes);
         });
-        let path = self.path()?;
-        let opened = self.waiting(|| options.clone().open(&path));
+        let opened = self.waiting(|| options.clone().open(path));
         bar.finish_and_clear();
         let store = opened?;
         *self.store.borrow_mut() = Some(store.clone());
