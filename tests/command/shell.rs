@@ -194,6 +194,11 @@ fn completions_and_manual_pages_are_made() {
             text.contains(&format!(".TH {}", page.trim_end_matches(".1"))),
             "{page}: {text}"
         );
+        let lines: Vec<&str> = text.lines().collect();
+        let without_text = lines
+            .windows(2)
+            .find(|pair| pair[0].starts_with("\\fB\\-") && pair[1].is_empty());
+        assert_eq!(without_text, None, "{page}: a flag without its text");
     }
 }
 

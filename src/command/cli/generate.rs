@@ -15,8 +15,14 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
     Ok(out.flush()?)
 }
 
+/// Shows all flags: a page has no text for those that the short help hides.
+fn with_all_flags(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|flag| flag.hide_short_help(false));
+    command.mut_subcommands(with_all_flags)
+}
+
 pub(crate) fn man(directory: Option<&Path>) -> Outcome {
-    let command = arguments::command();
+    let command = with_all_flags(arguments::command());
     if let Some(directory) = directory {
         return std::fs::create_dir_all(directory)
             .and_then(|()| clap_mangen::generate_to(command, directory))
