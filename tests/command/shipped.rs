@@ -3,12 +3,13 @@
 //! text that must be there. The files for workerd are tested by `tests/e2e/shipped.test.mjs`.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::command::{Workplace, ended, interrupt, wait_until};
-use crate::http::{Connection, PATIENCE, SERVE, Server, TOKEN, bearer, started};
+use crate::http::{Connection, PATIENCE, SERVE, Server, TOKEN, bearer, request, started};
 
 fn documented(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(path)).unwrap()
@@ -197,6 +198,13 @@ fn the_unit_starts_what_the_configuration_is_for() {
     std::fs::write(at.path("embercask.toml"), configuration(&at, &text)).unwrap();
     let placed = with(&arguments.join(" "), &[(config, "embercask.toml")]);
     let mut server = Server::start(on_its_own(at.command(placed.split(' '))), 0);
+    assert_eq!(request(&server.rest, "GET", "/readyz", &[], b"").status, 200);
+    // Has it read the tokens again, as systemd does: the signal must not end it.
+    assert_eq!(of("ExecReload"), "/bin/kill -HUP $MAINPID");
+    let hung_up = Command::new("kill")
+        .args(["-HUP", &server.child.id().to_string()])
+        .status();
+    assert!(hung_up.unwrap().success());
     // Stops it as systemd does, which does not restart it after status 0.
     assert_eq!((of("KillSignal"), of("Restart")), ("SIGTERM", "on-failure"));
     assert_eq!(server.stop(), Some(0));
@@ -343,4 +351,63 @@ fn the_commands_of_the_page_start_servers() {
         setting.starts_with("[[tokens]]\nname = \"deployment\"\nsha256 = \""),
         "{made}"
     );
+}
+
+/// The text without what each run chooses itself: ids and ports.
+fn without_choices(text: &str) -> String {
+    let is_id = |part: &str| part.len() == 32 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = text
+        .split('"')
+        .map(|part| if is_id(part) { "ID" } else { part })
+        .collect();
+    let text = parts.join("\"");
+    let parts = text.split("127.0.0.1:");
+    let parts: Vec<&str> = parts
+        .map(|part| part.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+        .collect();
+    parts.join("127.0.0.1:")
+}
+
+/// The first lines that a server prints. It is stopped then.
+fn printed_by_server(mut command: Command, lines: usize) -> String {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let printed = stdout.lines().take(lines).map(|line| line.unwrap() + "\n").collect();
+    interrupt(&child);
+    assert!(ended(child).status.success());
+    printed
+}
+
+#[test]
+fn the_commands_of_the_readme_print_what_it_shows() {
+    let at = Workplace::new();
+    let readme = documented("../README.md");
+    assert!(readme.contains("\n$ export EMBERCASK_STORE=data\n"));
+    let blocks = readme
+        .split("```console\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let shown = blocks.flat_map(|block| block.split("$ ").filter(|shown| shown.starts_with("embercask ")));
+    let mut commands = Vec::new();
+    for (line, expected) in shown.map(|shown| shown.split_once('\n').unwrap()) {
+        let words = shlex::split(line).unwrap();
+        let mut command = at.command(words[1..].iter().map(String::as_str));
+        command.env("EMBERCASK_STORE", "data");
+        let is_server = words.iter().any(|word| word == "serve");
+        let printed = if is_server {
+            command.args(&SERVE[1..]);
+            printed_by_server(command, expected.lines().count())
+        } else {
+            let output = ended(command.stdout(Stdio::piped()).spawn().unwrap());
+            assert!(output.status.success(), "{line}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(without_choices(&printed), without_choices(expected), "{line}");
+        commands.push(if is_server {
+            "serve".to_owned()
+        } else {
+            words[1].clone()
+        });
+    }
+    assert_eq!(commands, ["namespace", "key", "serve"]);
 }
