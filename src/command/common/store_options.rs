@@ -85,7 +85,7 @@ pub(crate) struct StoreOptions(BTreeMap<String, String>);
 
 /// A value in the settings file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the value of an option is text, a number, true or false")]
 pub(crate) enum Scalar {
     Text(String),
     Whole(i64),
@@ -244,6 +244,7 @@ mod tests {
         ] {
             assert!(options.contains(shown), "{options}");
         }
-        assert!(toml::from_str::<BTreeMap<String, Scalar>>("ring = [\"auto\"]").is_err());
+        let refused = toml::from_str::<BTreeMap<String, Scalar>>("ring = [\"auto\"]").unwrap_err();
+        assert!(refused.message().contains("text, a number, true or false"), "{refused}");
     }
 }

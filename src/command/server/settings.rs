@@ -249,29 +249,44 @@ fn text_of(path: &Path) -> Outcome<String> {
 }
 
 /// The addresses of namespaces, of the file and of flags.
-fn binding_for(mut of_file: BTreeMap<String, String>, pairs: &[String]) -> Outcome<Vec<(String, Address)>> {
-    for pair in pairs {
-        let (namespace, address) = pair
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("{} is not NAMESPACE=ADDRESS", quoted(pair.as_bytes())), ""))?;
-        of_file.insert(namespace.to_owned(), address.to_owned());
-    }
-    let all = of_file.into_iter();
-    all.map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
-        .collect()
+fn binding_for(of_file: BTreeMap<String, String>, pairs: &[String]) -> Outcome<Vec<(String, Address)>> {
+    let all = with_flags(of_file, pairs, "NAMESPACE=ADDRESS", |pair| {
+        let (namespace, address) = pair.split_once('=')?;
+        Some((namespace.to_owned(), address.to_owned()))
+    })?;
+    let parsed = |(namespace, address): (String, String)| Ok((namespace, Address::parse(&address)?));
+    all.into_iter().map(parsed).collect()
 }
 
 /// The limits of namespaces, of the file and of flags.
-fn max_namespace_bytes(mut of_file: BTreeMap<String, u64>, pairs: &[String]) -> Outcome<BTreeMap<String, u64>> {
+fn max_namespace_bytes(of_file: BTreeMap<String, u64>, pairs: &[String]) -> Outcome<BTreeMap<String, u64>> {
+    let all = with_flags(of_file, pairs, "NAMESPACE=MIB", |pair| {
+        let (namespace, limit) = pair.rsplit_once('=')?;
+        Some((namespace.to_owned(), limit.parse().ok()?))
+    })?;
+    Ok(all
+        .into_iter()
+        .map(|(namespace, limit)| (namespace, mib(limit)))
+        .collect())
+}
+
+/// What the file says of namespaces, and what flags say instead.
+fn with_flags<T>(
+    mut of_file: BTreeMap<String, T>,
+    pairs: &[String],
+    form: &str,
+    parse: impl Fn(&str) -> Option<(String, T)>,
+) -> Outcome<BTreeMap<String, T>> {
+    let mut of_flags = BTreeMap::new();
     for pair in pairs {
-        let (namespace, mib) = pair
-            .rsplit_once('=')
-            .and_then(|(namespace, mib)| Some((namespace, mib.parse().ok()?)))
-            .ok_or_else(|| Failure::usage(format!("{} is not NAMESPACE=MIB", quoted(pair.as_bytes())), ""))?;
-        of_file.insert(namespace.to_owned(), mib);
+        let wrong = |what: &str| Failure::usage(format!("{} {what}", quoted(pair.as_bytes())), "");
+        let (namespace, value) = parse(pair).ok_or_else(|| wrong(&format!("is not {form}")))?;
+        if of_flags.insert(namespace, value).is_some() {
+            return Err(wrong("names a namespace that another flag of that kind names too"));
+        }
     }
-    let all = of_file.into_iter();
-    Ok(all.map(|(namespace, limit)| (namespace, mib(limit))).collect())
+    of_file.append(&mut of_flags);
+    Ok(of_file)
 }
 
 fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Outcome<Option<Tls>> {

@@ -1,7 +1,7 @@
 //! Tests of each setting: it is read from the file and from the flag, and the flag takes
 //! precedence.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::*;
 
@@ -189,6 +189,14 @@ fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
         assert_eq!(show(&settings(&file, &[])), of_file, "{line}");
         assert_eq!(show(&settings(TOKEN, flags)), of_flag, "{flags:?}");
         assert_eq!(show(&settings(&file, flags)), of_flag, "{line} {flags:?}");
+    }
+}
+
+#[test]
+fn each_flag_has_an_environment_variable_of_its_name() {
+    for flag in Flags::command().get_arguments() {
+        let expected = format!("EMBERCASK_{}", flag.get_id().as_str().to_uppercase());
+        assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(&*expected));
     }
 }
 

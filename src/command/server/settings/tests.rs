@@ -86,3 +86,20 @@ fn a_socket_has_a_path() {
     assert!(settings("listen = \"unix:\"").is_err());
     assert_eq!(settings("listen = \"unix:/kv\"").is_ok(), cfg!(unix));
 }
+
+/// Only one of two flags for a namespace could count.
+#[test]
+fn a_namespace_has_one_flag_of_each_kind() {
+    let with = |binding_for: &[&str], max_namespace_mib: &[&str]| {
+        let owned = |pairs: &[&str]| pairs.iter().map(|pair| (*pair).to_owned()).collect();
+        let flags = Serve {
+            binding_for: owned(binding_for),
+            max_namespace_mib: owned(max_namespace_mib),
+            ..Serve::default()
+        };
+        Settings::with(File::default(), &flags, None).is_ok()
+    };
+    assert!(with(&["N=127.0.0.1:1", "M=127.0.0.1:2"], &["N=1", "M=1"]));
+    assert!(!with(&["N=127.0.0.1:1", "N=127.0.0.1:2"], &[]));
+    assert!(!with(&[], &["N=1", "N=2"]));
+}
