@@ -75,6 +75,10 @@ impl Work {
         if shared.is_closing() {
             return Err(ApiError::new(503, 10001, "shutting down"));
         }
+        self.set_progress(Progress {
+            done_bytes: 0,
+            total_bytes: 0,
+        });
         Ok(begun)
     }
 
@@ -82,7 +86,7 @@ impl Work {
         self.is_running.load(Ordering::SeqCst)
     }
 
-    pub(super) fn go_on(&self, progress: Progress) {
+    pub(super) fn set_progress(&self, progress: Progress) {
         self.done_bytes.store(progress.done_bytes, Ordering::Relaxed);
         self.total_bytes.store(progress.total_bytes, Ordering::Relaxed);
     }
@@ -159,7 +163,43 @@ pub(super) fn checkpoint_path(directory: &Path, name: &str) -> Result<PathBuf, A
 
 #[cfg(test)]
 mod tests {
+    use embercask::storage::MemStorage;
+    use embercask::{Durability, Store};
+
+    use super::super::access::Tokens;
     use super::*;
+
+    #[test]
+    fn work_begins_alone_and_without_the_progress_of_the_last_one() {
+        let store = Store::options().storage(Arc::new(MemStorage::new())).open("/store");
+        let times = Duration::from_secs(60);
+        let shared = Shared::new(store.unwrap(), Tokens::default(), Durability::Sync, 100 << 20, times);
+        let work = Work::new("a checkpoint");
+        let begun = work.begin(&shared).map_err(|error| error.status).unwrap();
+        work.set_progress(Progress {
+            done_bytes: 7,
+            total_bytes: 8,
+        });
+        assert_eq!(work.begin(&shared).map(drop).map_err(|error| error.status), Err(409));
+        assert_eq!(
+            (&work.shown()["running"], &work.shown()["done_bytes"]),
+            (&true.into(), &7.into())
+        );
+        drop(begun);
+        assert_eq!(
+            (&work.shown()["running"], &work.shown()["done_bytes"]),
+            (&false.into(), &7.into())
+        );
+        let begun = work.begin(&shared).map_err(|error| error.status).unwrap();
+        assert_eq!(
+            (&work.shown()["running"], &work.shown()["done_bytes"]),
+            (&true.into(), &0.into())
+        );
+        drop(begun);
+        shared.begin_closing();
+        assert_eq!(work.begin(&shared).map(drop).map_err(|error| error.status), Err(503));
+        assert!(!work.is_running());
+    }
 
     #[test]
     fn a_checkpoint_stays_below_its_directory() {

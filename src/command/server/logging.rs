@@ -4,16 +4,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::settings::{LogFormat, Settings};
 use crate::common::failure::{Failure, Outcome};
-use crate::common::text::quoted;
 
 pub(super) fn to_stderr(settings: &Settings) -> Outcome {
-    let wrong = |what: String| {
-        Failure::usage(
-            format!("{} is not a log filter: {what}", quoted(settings.log.as_bytes())),
-            "",
-        )
-    };
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
+    let failed = |what: String| Failure::usage(format!("cannot log: {what}"), "");
+    // It was checked with the other settings.
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| failed(error.to_string()))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -23,5 +18,5 @@ pub(super) fn to_stderr(settings: &Settings) -> Outcome {
             .try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
-    installed.map_err(|error| wrong(error.to_string()))
+    installed.map_err(|error| failed(error.to_string()))
 }

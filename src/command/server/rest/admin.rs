@@ -99,7 +99,7 @@ impl RequestContext<'_> {
 
     fn shown_compaction(&self) -> Value {
         let work = &self.shared.administration.compaction;
-        work.go_on(self.shared.store.compaction_progress());
+        work.set_progress(self.shared.store.compaction_progress());
         work.shown()
     }
 
@@ -129,7 +129,7 @@ impl RequestContext<'_> {
             let path = checkpoint_path(&directory, &name)?;
             let progress = &shared.administration.checkpoint;
             let report = shared.store.checkpoint_with(path, |done| {
-                progress.go_on(done);
+                progress.set_progress(done);
                 !shared.is_closing()
             })?;
             Ok(json!({
