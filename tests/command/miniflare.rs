@@ -263,14 +263,20 @@ fn a_damaged_or_hostile_state_is_imported_as_far_as_it_goes() {
     state.row("absent", &"ab".repeat(40), None, None);
     state.row("hostile", "../../../secret", None, None);
     state.row("also hostile", &at.path("secret").display().to_string(), None, None);
+    state.row("no name", "", None, None);
+    state.row("directory", "aa", None, None);
+    state.row("link", "bb", None, None);
+    std::fs::create_dir(state.blobs.join("aa")).unwrap();
+    std::os::unix::fs::symlink(at.path("secret"), state.blobs.join("bb")).unwrap();
     let output = at.run(["import", "--miniflare", ".", "-n", "N"]);
     let (told, noted) = (
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
     );
-    assert_eq!(told, "Imported 1 keys into \"N\". 3 had no value.\n", "{noted}");
+    assert_eq!(told, "Imported 1 keys into \"N\". 6 had no value.\n", "{noted}");
     assert!(
-        noted.contains("the file with the value is missing") && noted.contains("(and 2 more)"),
+        noted.contains("namespace \"N\", entry 1, key \"absent\": the file with the value is missing")
+            && noted.contains("(and 5 more)"),
         "{noted}"
     );
     assert_eq!(at.text(["key", "list", "-n", "N", "--text"]), "good\n");
@@ -284,6 +290,16 @@ fn a_damaged_or_hostile_state_is_imported_as_far_as_it_goes() {
     assert_eq!(
         opened(&at, "earlier").open_namespace("CACHE").unwrap().count().unwrap(),
         1
+    );
+    let newer = Connection::open(&earlier).unwrap();
+    newer
+        .execute_batch("ALTER TABLE _mf_entries RENAME TO _mf_values")
+        .unwrap();
+    newer.close().unwrap();
+    let told = at.fails(2, ["import", "--miniflare", "kv"]);
+    assert!(
+        told.contains("a version of miniflare that") && told.contains("hint: "),
+        "{told}"
     );
     std::fs::write(&earlier, "SQLite format 3\0 and then nothing").unwrap();
     let told = at.fails(2, ["import", "--miniflare", "kv"]);

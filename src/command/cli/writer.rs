@@ -175,6 +175,11 @@ impl Writer {
         }
     }
 
+    /// Changes how messages refer to writes. Those that are added must be committed already.
+    pub(crate) fn now_called(&mut self, called: String) {
+        self.called = called;
+    }
+
     pub(crate) fn destination(&self) -> &Destination {
         &self.destination
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 
 use super::state::Found;
 use crate::common::failure::{Failure, Outcome};
@@ -17,6 +17,8 @@ const FIRST_BLOB: &str = "SELECT blob_id FROM _mf_entries LIMIT 1";
 const PAGE: &str = "SELECT key, blob_id, expiration, metadata FROM _mf_entries \
     WHERE key > ?1 OR ?2 ORDER BY key LIMIT ?3";
 const ONE: &str = "SELECT key, blob_id, expiration, metadata FROM _mf_entries WHERE key = ?1";
+/// Tables of miniflare; those of workerd begin with `_cf_`.
+const OTHERS: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB '_mf_*'";
 
 /// An entry of a namespace.
 pub(super) struct Entry {
@@ -91,11 +93,9 @@ impl Reader {
 
     /// The value of an entry; None if its file is missing.
     fn value(&self, line: &Line) -> Outcome<Option<Vec<u8>>> {
-        // miniflare's names are hexadecimal. Others could lead out of the directory.
-        if !line.blob.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !planted(Planted::FollowBlobs) {
+        let Some(file) = blob_in(&self.blobs, &line.blob) else {
             return Ok(None);
-        }
-        let file = self.blobs.join(&line.blob);
+        };
         match std::fs::read(&file) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -104,7 +104,16 @@ impl Reader {
     }
 }
 
-/// The file of a value, if there is any entry.
+/// The file of a value in a directory; None if there is none with this name. miniflare's names are
+/// hexadecimal; others could lead out of the directory, and so could links.
+pub(super) fn blob_in(directory: &Path, name: &str) -> Option<PathBuf> {
+    let file = directory.join(name);
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_file = || std::fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file());
+    (is_name && is_file() || planted(Planted::FollowBlobs)).then_some(file)
+}
+
+/// The name of a value's file, if there is any entry.
 pub(super) fn first_blob(database: &Path) -> Outcome<Option<String>> {
     let database = Database::open(database)?;
     let blob = database.rows(FIRST_BLOB, [], |row| row.get::<_, String>(0))?;
@@ -150,7 +159,17 @@ impl Database {
     ) -> Outcome<Vec<T>> {
         let fail = |error| failure(&self.path, &error);
         if !self.connection.table_exists(None, "_mf_entries").map_err(fail)? {
-            return Ok(Vec::new());
+            let others: i64 = self.connection.query_row(OTHERS, [], |row| row.get(0)).map_err(fail)?;
+            return match others {
+                0 => Ok(Vec::new()),
+                _ => Err(Failure::usage(
+                    format!(
+                        "{} is of a version of miniflare that this program does not know",
+                        self.path.display()
+                    ),
+                    "`npx wrangler kv key list` and `npx wrangler kv bulk get`, with --local, read it",
+                )),
+            };
         }
         let mut statement = self.connection.prepare(query).map_err(fail)?;
         let rows = statement.query_map(parameters, read).map_err(fail)?;
@@ -173,10 +192,14 @@ fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
 }
 
 fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    Failure::usage(
-        format!("cannot read {}: {error}", path.display()),
-        "if it cannot be written to, import a copy of the whole directory",
-    )
+    let hint = match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            "if its directory cannot be written to, import a copy of the whole directory"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "try again, or stop `wrangler dev` first",
+        _ => "",
+    };
+    Failure::usage(format!("cannot read {}: {error}", path.display()), hint)
 }
 
 /// The path as SQLite takes it with options. A file that is not in use is not expected to change.

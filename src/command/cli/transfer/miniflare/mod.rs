@@ -39,7 +39,7 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
     };
     let mut importing = Importing {
         session,
-        writer: Writer::new(destination, rules, "entry".to_owned()),
+        writer: Writer::new(destination, rules, String::new()),
         without_value: 0,
         told: Vec::new(),
     };
@@ -92,9 +92,8 @@ impl Importing<'_> {
     fn all(&mut self, named: &[(String, &Found)]) -> Outcome {
         for (name, found) in named {
             let before = self.writer.tally.done;
-            self.namespace(name, found)
-                .and_then(|()| self.writer.commit())
-                .map_err(|failure| failure.at(format_args!("namespace {}", quoted(name.as_bytes()))))?;
+            self.namespace(name, found)?;
+            self.writer.commit()?;
             let keys = count(self.writer.tally.done - before);
             self.told.push(format!("{keys} keys into {}", quoted(name.as_bytes())));
         }
@@ -109,6 +108,8 @@ impl Importing<'_> {
         // Workers that name the namespace by its id go on finding it.
         let id = parse_id(&found.id).ok();
         let place = self.destination().declare(name, id, None, true)?;
+        let called = format!("namespace {}, entry", quoted(name.as_bytes()));
+        self.writer.now_called(called.clone());
         let mut reader = Reader::open(found)?;
         let mut number = 0;
         while let Some(entry) = reader.next()? {
@@ -127,7 +128,7 @@ impl Importing<'_> {
                 self.writer
                     .remarks
                     .add("the file with the value is missing, so the key is left out", || {
-                        position.told("entry", Some(&key))
+                        position.told(&called, Some(&key))
                     });
                 continue;
             };

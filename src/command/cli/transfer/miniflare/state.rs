@@ -71,7 +71,7 @@ impl State {
                 .iter()
                 .find(|path| name_of(path) == by_hash && by_hash.is_some());
             // No two namespaces have a file of the same name: miniflare makes them up at random.
-            let has_blob = |path: &&PathBuf| blobs_of(path).join(&first_blob).exists();
+            let has_blob = |path: &&PathBuf| database::blob_in(&blobs_of(path), &first_blob).is_some();
             let holder = of_id.or_else(|| directories.iter().find(has_blob));
             let id = by_hash.or_else(|| name_of(holder?)).ok_or_else(|| {
                 Failure::usage(
