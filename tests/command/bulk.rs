@@ -15,6 +15,9 @@ const PAIRS: &str = r#"[
   {"key": "bytes", "value": "AAH/", "base64": true}
 ]"#;
 
+/// A line of an export.
+const LINE: &str = "{\"namespace\":\"N\",\"key\":\"k\",\"value\":\"v\"}\n";
+
 #[test]
 fn a_file_of_wrangler_is_put() {
     let at = Workplace::with_namespace();
@@ -231,8 +234,15 @@ fn a_file_that_is_wrong_is_told_by_place() {
             "milliseconds",
         ),
         (r#"[{"key": "k", "value": "?", "base64": true}]"#, "base64"),
-        (r#"[{"key": "k", "value": "v"}"#, "the file ends before"),
-        (r#"[] more"#, "more after the end"),
+        (
+            r#"[{"key": "k", "value": "v"}"#,
+            "wrong.json, line 1, after item 1: the file ends before",
+        ),
+        (
+            "[{\"key\": \"k\", \"value\": \"v\"},\n]",
+            "wrong.json, line 2, after item 1: an item is missing",
+        ),
+        (r#"[] more"#, "wrong.json, line 1: there is more after the end"),
         ("[\n\n{\"key\": \"k\" \"value\"}]", "pair 1, line 3"),
         (
             r#"[{"key": "a", "value": "v"}, {"key": "k", "value": "?", "base64": true}]"#,
@@ -266,6 +276,125 @@ fn a_file_that_is_wrong_is_told_by_place() {
         "{told}"
     );
     at.fails(1, ["bulk", "put", "-n", "NOWHERE", "wrong.json"]);
+}
+
+#[test]
+fn a_file_of_another_command_is_told_so() {
+    let at = Workplace::with_namespace();
+    let pairs = " [\n{\"key\": \"k\", \"value\": \"v\", \"base64\": null}\n]";
+    for (content, arguments, expected) in [
+        (LINE, &["bulk", "put", "-n", "N", "file"][..], "`embercask import`"),
+        (LINE, &["bulk", "get", "-n", "N", "file"], "`embercask import`"),
+        (pairs, &["import", "file"], "--format bulk"),
+        ("", &["bulk", "put", "-n", "N", "file"], "there is nothing"),
+    ] {
+        std::fs::write(at.path("file"), content).unwrap();
+        let told = at.fails(2, arguments.iter().copied());
+        assert!(told.contains(expected) && told.contains("hint: "), "{told}");
+    }
+    std::fs::write(at.path("file"), pairs).unwrap();
+    at.done(["bulk", "put", "-n", "N", "file"]);
+}
+
+/// No name of a type of Rust, no text as Rust quotes it, and not the whole of a long one.
+#[test]
+fn errors_are_in_the_words_of_json() {
+    let at = Workplace::with_namespace();
+    let long = "x".repeat(1 << 20);
+    let pair = |property: &str| format!("[{{\"key\": \"k\", \"value\": \"v\", {property}}}]");
+    let line = |property: &str| LINE.replace("}", &format!(", {property}}}"));
+    let (put, import) = (["bulk", "put", "-n", "N", "file"], ["import", "file"]);
+    for (content, arguments, expected) in [
+        (
+            format!("[\"{long}\"]"),
+            &put[..],
+            "a string instead of a pair, which is an object",
+        ),
+        ("[[\"k\", \"v\"]]".to_owned(), &put, "an array instead of a pair"),
+        (
+            "[{\"value\": \"v\"}]".to_owned(),
+            &put,
+            "the property \"key\" is missing",
+        ),
+        (pair("\"key\": \"l\""), &put, "the property \"key\" is there twice"),
+        (
+            pair("\"expiration\": \"\\u001b, expected\""),
+            &put,
+            "a string instead of a whole number of seconds",
+        ),
+        (
+            pair("\"expiration\": 4e9"),
+            &put,
+            "a number with a fraction or exponent instead of a whole",
+        ),
+        (
+            pair("\"expiration\": -1"),
+            &put,
+            "`-1` instead of a whole number of seconds",
+        ),
+        (
+            pair("\"expiration\": 4000000000000000000"),
+            &put,
+            "looks like milliseconds or less",
+        ),
+        (
+            pair("\"expiration_ttl\": 4000000000000"),
+            &put,
+            "looks like milliseconds or a time",
+        ),
+        (
+            pair(&format!("\"base64\": \"{long}\"")),
+            &put,
+            "a string instead of a boolean",
+        ),
+        (
+            line("\"expiration_ms\": \"soon\""),
+            &import,
+            "a string instead of a whole number;",
+        ),
+        (
+            line("\"expiration_ms\": -1"),
+            &import,
+            "`-1` instead of a whole number;",
+        ),
+        (line(&format!("\"{long}\": 1")), &import, "...\" is not known"),
+        (
+            "{\n\"namespace\": \"N\"\n}".to_owned(),
+            &import,
+            "the JSON ends in the middle",
+        ),
+        (
+            "{\"export\": \"1\"}".to_owned(),
+            &import,
+            "a string instead of a whole number",
+        ),
+    ] {
+        std::fs::write(at.path("file"), content).unwrap();
+        let told = at.fails(2, arguments.iter().copied());
+        assert!(told.contains(expected) && told.contains("file, "), "{told}");
+        assert!(told.len() < 500 && told.ends_with('\n'), "{told}");
+    }
+    for (content, expected) in [
+        (
+            "\"key\":\"k\",\"value\":\"\\ud83d\"",
+            "file, line 1, key \"k\": the value has",
+        ),
+        (
+            "\"key\":\"k\",\"value_base64\":\"?\"",
+            "file, line 1, key \"k\": the value: this is not base64",
+        ),
+        (
+            "\"key\":\"k\",\"value\":5",
+            "file, line 1, key \"k\": the value is not a JSON string",
+        ),
+    ] {
+        std::fs::write(at.path("file"), format!("{{\"namespace\":\"N\",{content}}}\n")).unwrap();
+        let told = at.fails(2, import);
+        assert!(
+            told.contains(expected) && told.contains("; nothing was imported"),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -14,8 +14,11 @@ use super::transfer::written::Written;
 use super::writer::{Change, Lifetime, Position, Write};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::json_text;
-use crate::common::parse::check_seconds;
 use crate::common::text::quoted;
+
+/// From here on, in the year 33,658, seconds are taken for milliseconds, as the server does: those
+/// of any time since 2001 are at least as many.
+const FAR_FUTURE_SECONDS: u64 = 1_000_000_000_000;
 
 /// A pair to put.
 pub(crate) struct Pair {
@@ -27,6 +30,7 @@ pub(crate) struct Pair {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a pair, which is an object with a `key` and a `value`")]
 struct Properties<'a> {
     key: String,
     #[serde(borrow)]
@@ -35,8 +39,7 @@ struct Properties<'a> {
     expiration_ttl: Option<Seconds>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
-    #[serde(default)]
-    base64: bool,
+    base64: Option<bool>,
     /// wrangler warns about them too.
     #[serde(flatten)]
     unknown: Unknown,
@@ -62,17 +65,9 @@ impl Pair {
             base64,
             unknown: Unknown(unknown),
         } = read?;
-        let written = written(value, text, base64).map_err(|failure| fail(Some(&key), failure))?;
+        let written = written(value, text, base64.unwrap_or(false)).map_err(|failure| fail(Some(&key), failure))?;
         let metadata = metadata.map(|json| json.get().as_bytes().to_vec());
-        // As in Workers KV, `expiration_ttl` wins over `expiration`.
-        let lifetime = match (expiration_ttl, expiration) {
-            (Some(Seconds(ttl)), _) => Lifetime::For(Duration::from_secs(ttl)),
-            (None, Some(Seconds(seconds))) => {
-                check_seconds(seconds).map_err(|failure| fail(Some(&key), failure))?;
-                Lifetime::UntilSeconds(seconds)
-            }
-            (None, None) => Lifetime::Default,
-        };
+        let lifetime = lifetime(expiration, expiration_ttl).map_err(|failure| fail(Some(&key), failure))?;
         for name in unknown {
             let what = format!("the unknown property {} is ignored", quoted(name.as_bytes()));
             remarks.add(&what, || position.told(called, Some(key.as_bytes())));
@@ -101,6 +96,23 @@ impl Pair {
                 lifetime: self.lifetime,
             },
         }
+    }
+}
+
+/// As in Workers KV, `expiration_ttl` wins over `expiration`.
+fn lifetime(expiration: Option<Seconds>, expiration_ttl: Option<Seconds>) -> Outcome<Lifetime> {
+    match (expiration_ttl, expiration) {
+        (Some(Seconds(FAR_FUTURE_SECONDS..)), _) => Err(Failure::usage(
+            "the `expiration_ttl` is tens of thousands of years, and looks like milliseconds or a time",
+            "an `expiration_ttl` is in seconds from now; leave it out for a key that does not expire",
+        )),
+        (Some(Seconds(ttl)), _) => Ok(Lifetime::For(Duration::from_secs(ttl))),
+        (None, Some(Seconds(seconds @ FAR_FUTURE_SECONDS..))) => Err(Failure::usage(
+            format!("the `expiration` {seconds} is in the far future, and looks like milliseconds or less"),
+            "an `expiration` is in seconds since the epoch; leave it out for a key that does not expire",
+        )),
+        (None, Some(Seconds(seconds))) => Ok(Lifetime::UntilSeconds(seconds)),
+        (None, None) => Ok(Lifetime::Default),
     }
 }
 

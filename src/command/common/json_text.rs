@@ -1,5 +1,7 @@
 //! The text of JSON strings, decoded in the buffer in which it stands, and errors of JSON.
 
+use super::text::quoted;
+
 /// A `\u` escape of half a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HalfCharacter;
@@ -63,11 +65,54 @@ fn unit(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What is wrong with a text, without the position: it is that in a part of a file.
+/// What is wrong with a text, in the words of JSON, not of Rust. Without the position: it is that
+/// in a part of a file.
 pub(crate) fn told(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+    let text = text.strip_suffix(&position).unwrap_or(&text);
+    let wrong = text
+        .strip_prefix("invalid type: ")
+        .or_else(|| text.strip_prefix("invalid value: "));
+    if let Some((found, expected)) = wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) {
+        return format!("{} instead of {}", kind(found), kind(expected));
+    }
+    let name = |what: &str| Some(quoted(text.strip_prefix(what)?.split('`').nth(1)?.as_bytes()));
+    if let Some(name) = name("missing field ") {
+        return format!("the property {name} is missing");
+    }
+    if let Some(name) = name("duplicate field ") {
+        return format!("the property {name} is there twice");
+    }
+    if let Some(name) = name("unknown field ") {
+        return format!("the property {name} is not known");
+    }
+    match text {
+        "invalid unicode code point" => "the text is not UTF-8",
+        "key must be a string" => "the name of a property is not in double quotation marks",
+        "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+            "a \\u escape is of half a character"
+        }
+        _ if text.starts_with("EOF while parsing") => "the JSON ends in the middle",
+        _ => text,
+    }
+    .to_owned()
+}
+
+/// What serde found or expected, as JSON calls it.
+fn kind(what: &str) -> &str {
+    match what {
+        "map" => "an object",
+        "sequence" | "a sequence" => "an array",
+        "u32" | "u64" => "a whole number",
+        // With its whole text, as Rust quotes it.
+        _ if what.starts_with("string ") => "a string",
+        _ if what.starts_with("floating point ") => "a number with a fraction or exponent",
+        _ => what
+            .strip_prefix("integer ")
+            .or(what.strip_prefix("boolean "))
+            .unwrap_or(what),
+    }
 }
 
 #[cfg(test)]
@@ -106,8 +151,40 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_json_is_told_without_a_position_in_a_part() {
-        let error = serde_json::from_str::<u8>("\n  x").unwrap_err();
-        assert_eq!(told(&error), "expected value");
+    fn errors_are_told_without_a_position_and_in_the_words_of_json() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Point {
+            #[expect(dead_code, reason = "it is read only to fail")]
+            x: u64,
+        }
+        for (text, expected) in [
+            ("\n  x", "expected value"),
+            (
+                "{\"x\": \"\\u001b, expected \\u0000\"}",
+                "a string instead of a whole number",
+            ),
+            ("{\"x\": -1}", "`-1` instead of a whole number"),
+            (
+                "{\"x\": 1.0}",
+                "a number with a fraction or exponent instead of a whole number",
+            ),
+            ("{\"x\": true}", "`true` instead of a whole number"),
+            ("{\"x\": null}", "null instead of a whole number"),
+            ("{\"x\": [1]}", "an array instead of a whole number"),
+            ("{\"x\": {}}", "an object instead of a whole number"),
+            ("{}", "the property \"x\" is missing"),
+            ("{\"x\": 1, \"x\": 1}", "the property \"x\" is there twice"),
+            ("{\"\\u001b\": 1}", "the property \"\\x1b\" is not known"),
+            ("{\"\\ud83d\": 1}", "a \\u escape is of half a character"),
+            ("{x: 1}", "the name of a property is not in double quotation marks"),
+            ("{\"x\": 1", "the JSON ends in the middle"),
+            ("{\"x\": 1,}", "trailing comma"),
+        ] {
+            let error = serde_json::from_str::<Point>(text).unwrap_err();
+            assert_eq!(told(&error), expected, "{text}");
+        }
+        let error = serde_json::from_slice::<String>(b"\"\xfc\"").unwrap_err();
+        assert_eq!(told(&error), "the text is not UTF-8");
     }
 }

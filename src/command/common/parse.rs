@@ -55,18 +55,6 @@ fn text_of(argument: &OsStr) -> Outcome<&str> {
     })
 }
 
-/// Refuses a time that can only be meant in milliseconds: those of the years 2001 to 2286 would be
-/// tens of thousands of years ahead as seconds.
-pub(crate) fn check_seconds(seconds: u64) -> Outcome {
-    match seconds {
-        1_000_000_000_000..10_000_000_000_000 => Err(Failure::usage(
-            format!("the expiration {seconds} is in the far future, and looks like milliseconds"),
-            format!("an expiration is in seconds since the epoch: {}", seconds / 1000),
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Decodes the escapes of [`super::text::escape`], and \0.
 pub(crate) fn unescape(text: &str) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());

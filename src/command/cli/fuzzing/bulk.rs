@@ -133,22 +133,23 @@ fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
         }
         let key = pair.get("key")?.text()?;
         let value = pair.get("value")?;
-        let value = match (pair.get("base64").map_or(Some(false), Node::bool)?, &value.value) {
+        let value = match (pair.optional("base64", Node::bool)?.unwrap_or(false), &value.value) {
             (true, _) => json::base64(value.text()?)?,
             (false, Value::Null) => return None,
             (false, Value::Text(text)) => text.as_ref()?.as_bytes().to_vec(),
             // Other JSON is a value as it stands.
             (false, _) => str::from_utf8(value.raw).ok()?.as_bytes().to_vec(),
         };
-        let looks_like_ms = |seconds: u64| seconds / 1_000_000_000_000 > 0 && seconds < 10_000_000_000_000;
         let in_ms = |seconds: u64| seconds.saturating_mul(1000);
         let (expiration, ttl) = (pair.u64("expiration")?, pair.u64("expiration_ttl")?);
-        if ttl.is_none() && expiration.is_some_and(looks_like_ms) {
+        if ttl
+            .or(expiration)
+            .is_some_and(|seconds| seconds / 1_000_000_000_000 > 0)
+        {
             return None;
         }
         let expiration = expiration.map(in_ms);
-        // A lifetime beyond the range of time is refused like one that is over.
-        let ttl = ttl.map(|ttl| ttl.checked_mul(1000).and_then(|ms| NOW_MS.checked_add(ms)).unwrap_or(0));
+        let ttl = ttl.map(|ttl| NOW_MS + in_ms(ttl));
         let metadata = pair.raw("metadata")?;
         let expiry_ms = ttl.or(expiration);
         let kept = Kept {

@@ -13,7 +13,6 @@ use crate::cli::key::{SHOWN_MAX, each, parse_all, parse_metadata, print, read};
 use crate::cli::limits;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
-use crate::common::parse::check_seconds;
 use crate::common::text::escape_short;
 
 const NO_SEQUENCES: &str = "the REST API has no sequences";
@@ -58,9 +57,6 @@ fn put(session: &Session, client: &Client, arguments: &Put) -> Outcome {
         (None, Some(path)) => read(path)?,
         (None, None) => return Err(Failure::usage("there is no value", "give one, or --path FILE")),
     };
-    if let Some(seconds) = expiration {
-        check_seconds(*seconds)?;
-    }
     let metadata = metadata.as_deref().map(parse_metadata).transpose()?.map(str::as_bytes);
     // Without the flag, the server says what it does not take.
     if let Some(why) = limits::beyond_workers_kv(&key, &value, metadata)

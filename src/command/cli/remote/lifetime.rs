@@ -12,7 +12,6 @@ use crate::cli::key::{SHOWN_MAX, absent, parse_all};
 use crate::cli::output::stdout;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome, status};
-use crate::common::parse::check_seconds;
 use crate::common::text::{escape_short, time};
 
 /// Attempts before the key is written too often to be changed.
@@ -73,9 +72,6 @@ pub(super) fn expire(session: &Session, client: &Client, arguments: &Expire) -> 
         never,
         key_format,
     } = arguments;
-    if let Some(seconds) = expiration {
-        check_seconds(*seconds)?;
-    }
     let key = key_format.parse(key)?;
     let name = text(&key)?;
     let namespace = target(session, client, named)?;

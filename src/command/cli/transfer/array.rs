@@ -26,14 +26,14 @@ fn for_each_up_to(item_bytes_max: u64, mut input: Input, mut take: impl FnMut(It
     let mut reader = Reader {
         input,
         line: 1,
+        items: 0,
         item_bytes: 0,
         item_bytes_max,
     };
-    if reader.next_byte()? != Some(b'[') {
-        let hint = "pairs are [{\"key\": ..., \"value\": ...}, ...], and keys [\"key\", {\"name\": \"key\"}, ...]";
-        return Err(reader.wrong_with("this is not a JSON array", hint));
+    match reader.next_byte()? {
+        Some(b'[') => reader.consume(1),
+        first => return Err(reader.no_array(first)),
     }
-    reader.consume(1);
     let mut text = Vec::new();
     let mut byte = reader.next_byte()?;
     for number in 1.. {
@@ -50,6 +50,7 @@ fn for_each_up_to(item_bytes_max: u64, mut input: Input, mut take: impl FnMut(It
             text: &mut text,
         })?;
         reader.item_bytes = 0;
+        reader.items = number;
         match reader.next_byte()? {
             Some(b']') => break,
             Some(b',') => reader.consume(1),
@@ -69,6 +70,8 @@ struct Reader {
     input: Input,
     /// Of the next byte, counted from 1.
     line: u64,
+    /// Items that were read.
+    items: u64,
     /// Bytes read since the previous item.
     item_bytes: u64,
     item_bytes_max: u64,
@@ -80,7 +83,24 @@ impl Reader {
     }
 
     fn wrong_with(&self, what: &str, hint: &str) -> Failure {
-        Failure::usage(format!("{}, line {}: {what}", self.input.name, self.line), hint)
+        let after = match self.items {
+            0 => String::new(),
+            items => format!(", after item {items}"),
+        };
+        Failure::usage(format!("{}, line {}{after}: {what}", self.input.name, self.line), hint)
+    }
+
+    /// The failure for a file that begins with another character than an array.
+    fn no_array(&self, first: Option<u8>) -> Failure {
+        let hint = "pairs are [{\"key\": ..., \"value\": ...}, ...], and keys [\"key\", {\"name\": \"key\"}, ...]";
+        match first {
+            None => self.wrong_with("this is not a JSON array: there is nothing", hint),
+            Some(b'{') => {
+                let hint = format!("{hint}; the lines of an export are for `embercask import`");
+                self.wrong_with("this is a JSON object, not a JSON array", &hint)
+            }
+            Some(_) => self.wrong_with("this is not a JSON array", hint),
+        }
     }
 
     fn cut_off(&self) -> Failure {

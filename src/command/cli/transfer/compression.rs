@@ -54,9 +54,11 @@ impl Compression {
         }
         let is_text = head
             .first()
-            .is_none_or(|byte| byte.is_ascii_whitespace() || b"[{\"\xef\xfe\xff".contains(byte));
+            .is_some_and(|byte| byte.is_ascii_whitespace() || b"[{\"\xef\xfe\xff".contains(byte));
         let by_suffix = || Foreign::of_suffix(path).filter(|_| !is_text);
         match Foreign::of_content(head).or_else(by_suffix) {
+            // Browsers unpack some files, and keep their names.
+            None if is_text => Ok(Compression::None),
             None => Ok(Compression::of(path)),
             Some(foreign) => Err(Failure::usage(
                 format!("{} cannot be read: it is {}", path.display(), foreign.name),
@@ -246,13 +248,13 @@ mod tests {
         }
         for name in ["-", "a.json", "a.xz", "a.br", "a.zst"] {
             assert_eq!(of(b"\x1f\x8b\x08", name), Some(Compression::Gzip), "{name}");
+            for text in [&b"[]"[..], b" {", b"\xef\xbb\xbf[]", b"\xff\xfe[\0"] {
+                assert_eq!(of(text, name), Some(Compression::None), "{name}");
+            }
         }
-        assert_eq!(
-            of(b"[]", "a.br"),
-            Some(Compression::None),
-            "an earlier version wrote such files"
-        );
-        assert_eq!(of(b"\x0b\x02\x80", "a.br"), None);
-        assert_eq!(of(b"", "a.br"), Some(Compression::None));
+        for name in ["a.br", "a.xz"] {
+            assert_eq!((of(b"\x0b\x02\x80", name), of(b"", name)), (None, None), "{name}");
+        }
+        assert_eq!(of(b"", "a.gz"), Some(Compression::Gzip), "it is cut off");
     }
 }

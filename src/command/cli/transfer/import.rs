@@ -18,7 +18,7 @@ use crate::cli::session::Session;
 use crate::cli::writer::{Change, Lifetime, Position, Rules, Tally, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::{count, quoted};
+use crate::common::text::count;
 use crate::planted::{Planted, planted};
 
 /// Shortest interval between progress notes.
@@ -164,11 +164,10 @@ impl Importer<'_> {
         let mut line = Vec::new();
         while input.read_line(&mut line)? {
             if !self.count(&line)? && !line.trim_ascii().is_empty() {
-                // Errors of `add` name their line already.
-                match record::read(&line).and_then(|read| self.line(read, &mut line)) {
-                    Ok(Some(write)) => self.writer.add(write)?,
-                    Ok(None) => {}
-                    Err(failure) => return Err(self.at(failure, &line)),
+                let record = record::read(&line).and_then(|read| self.line(read));
+                if let Some(record) = record.map_err(|failure| self.at(failure, &line))? {
+                    let write = self.key(record, &mut line)?;
+                    self.writer.add(write)?;
                 }
             }
             self.look()?;
@@ -178,7 +177,7 @@ impl Importer<'_> {
 
     /// The failure with its place in the input.
     fn at(&self, failure: Failure, line: &[u8]) -> Failure {
-        if self.seen.items == 1 && line.first() == Some(&b'[') {
+        if self.seen.items == 1 && line.trim_ascii_start().starts_with(b"[") {
             return Failure::usage(
                 format!("{} is not lines of an export, but a JSON array", self.name),
                 "import an array for `bulk put` with --format bulk -n NAME",
@@ -225,8 +224,8 @@ impl Importer<'_> {
         )
     }
 
-    /// The write for a line, if any. Takes the value out of the text.
-    fn line(&mut self, read: Read, text: &mut Vec<u8>) -> Outcome<Option<Write>> {
+    /// Does what a line says, except a put, which is returned.
+    fn line(&mut self, read: Read) -> Outcome<Option<Record>> {
         if let Read::End { lines } = read {
             let section = self.seen.section.take();
             if section.is_some_and(|section| section != lines) {
@@ -256,7 +255,7 @@ impl Importer<'_> {
                 id,
                 default_ttl_ms,
             } => self.declare(name, id, default_ttl_ms).map(|()| None),
-            Read::Key(record) => self.key(record, text).map(Some),
+            Read::Key(record) => Ok(Some(record)),
         }
     }
 
@@ -301,12 +300,13 @@ impl Importer<'_> {
         Ok(namespace)
     }
 
+    /// The put of a line, whose text is of no more use then. An error names the line and the key.
     fn key(&mut self, record: Record, text: &mut Vec<u8>) -> Outcome<Write> {
-        let value = record.value.take(text).map_err(|failure| {
-            // The text may be gone, and the key with it.
-            text.clear();
-            failure.at(format_args!("key {}", quoted(&record.key)))
-        })?;
+        let position = Position::of_line(self.seen.items);
+        let read = self
+            .named(record.namespace)
+            .and_then(|namespace| Ok((namespace, record.value.take(text)?)));
+        let (namespace, value) = read.map_err(|failure| failure.at(position.told(&self.called, Some(&record.key))))?;
         let lifetime = match record.expiry_ms {
             Some(expiry) => Lifetime::UntilMs(expiry),
             None if planted(Planted::ImportByDefaultTtl) => Lifetime::Default,
@@ -314,8 +314,8 @@ impl Importer<'_> {
             None => Lifetime::Forever,
         };
         Ok(Write {
-            position: Position::of_line(self.seen.items),
-            namespace: self.named(record.namespace)?,
+            position,
+            namespace,
             key: record.key,
             change: Change::Put {
                 value,
@@ -365,7 +365,8 @@ impl Importer<'_> {
                 self.progress.forget();
             }
             return Ok(match self.writer.tally.done {
-                0 => "nothing more was imported".to_owned(),
+                0 if self.skip.is_some() => "nothing more was imported".to_owned(),
+                0 => "nothing was imported".to_owned(),
                 // The writes before the wrong one in its batch.
                 1 => "1 key was imported".to_owned(),
                 keys => format!("{} keys were imported", count(keys)),

@@ -236,7 +236,7 @@ impl Model {
             }
             let wrong = Ok(End::At(number, Some(number - 1)).filter_resumed(skipped));
             let Some(line) = read(line)? else {
-                let is_array = number == 1 && line.first() == Some(&b'[');
+                let is_array = number == 1 && line.trim_ascii_start().first() == Some(&b'[');
                 return if is_array { Ok(End::Array) } else { wrong };
             };
             match line {
