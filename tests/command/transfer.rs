@@ -9,6 +9,9 @@ use crate::command::{Workplace, interrupt, stopped, wait_until};
 use embercask::{Durability, PutOptions, Store};
 use test_support::{StopOnDrop, at_least};
 
+/// A line of one key.
+const LINE: &str = "{\"namespace\":\"N\",\"key\":\"k\",\"value\":\"v\"}\n";
+
 type Key = (String, Vec<u8>);
 type Content = (Vec<u8>, Option<Vec<u8>>, Option<u64>);
 
@@ -727,6 +730,82 @@ fn a_name_does_not_promise_another_compression() {
         !at.path("none").exists(),
         "a store was created for a file that cannot be read"
     );
+}
+
+/// A link to the program's own output stands for `/dev/stdout`.
+#[cfg(unix)]
+#[test]
+fn an_export_through_a_link_leaves_the_link_and_writes_where_it_leads() {
+    let at = Workplace::with_namespace();
+    at.done(["key", "put", "-n", "N", "k", "v"]);
+    let expected = at.text(["--quiet", "export", "-"]);
+    std::fs::create_dir(at.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere/all", at.path("all.jsonl")).unwrap();
+    std::os::unix::fs::symlink("all.jsonl", at.path("again.jsonl")).unwrap();
+    for (link, target) in [("all.jsonl", "elsewhere/all"), ("again.jsonl", "all.jsonl")] {
+        at.done(["--quiet", "export", link]);
+        assert_eq!(std::fs::read_link(at.path(link)).unwrap().to_str(), Some(target));
+        assert_eq!(std::fs::read_to_string(at.path("elsewhere/all")).unwrap(), expected);
+        std::fs::rename(at.path("elsewhere/all"), at.path("elsewhere/all.partial")).unwrap();
+        at.done(["--quiet", "export", "--resume", link]);
+        assert_eq!(std::fs::read_to_string(at.path("elsewhere/all")).unwrap(), expected);
+        std::fs::remove_file(at.path("elsewhere/all")).unwrap();
+    }
+    // The name of the link, not of the file, chooses the compression.
+    std::os::unix::fs::symlink("elsewhere/all", at.path("all.jsonl.gz")).unwrap();
+    at.done(["--quiet", "export", "all.jsonl.gz"]);
+    assert!(
+        std::fs::read(at.path("elsewhere/all"))
+            .unwrap()
+            .starts_with(b"\x1f\x8b")
+    );
+
+    std::os::unix::fs::symlink("/dev/fd/1", at.path("output")).unwrap();
+    std::fs::write(at.path("written"), "before\n").unwrap();
+    let written = std::fs::OpenOptions::new()
+        .append(true)
+        .open(at.path("written"))
+        .unwrap();
+    let mut command = at.command(["--quiet", "export", "output"]);
+    assert!(command.stdout(written).status().unwrap().success());
+    assert_eq!(
+        std::fs::read_to_string(at.path("written")).unwrap(),
+        format!("before\n{expected}")
+    );
+    assert!(std::fs::read_link(at.path("output")).is_ok() && !at.path("output.partial").exists());
+    at.fails(2, ["--quiet", "export", "--resume", "output"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_import_from_an_open_file_leaves_no_note_beside_it() {
+    let at = Workplace::with_namespace();
+    std::fs::write(at.path("lines"), format!("{LINE}wrong\n")).unwrap();
+    std::os::unix::fs::symlink("/dev/fd/0", at.path("input")).unwrap();
+    let mut command = at.command(["import", "input"]);
+    let lines = std::fs::File::open(at.path("lines")).unwrap();
+    let output = command.stdin(lines).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("input, line 2: expected value") && !told.contains("--resume"),
+        "{told}"
+    );
+    assert!(!at.path("input.progress").exists());
+    assert_eq!(at.text(["key", "get", "-n", "N", "k"]), "v");
+}
+
+/// Browsers unpack what a server sends compressed, and keep the name.
+#[test]
+fn a_file_that_is_not_compressed_is_read_whatever_its_name() {
+    let at = Workplace::with_namespace();
+    for name in ["a.gz", "a.jsonl.zst", "a.zip", "a.xz"] {
+        for mark in ["", "\u{feff}", "\r\n"] {
+            std::fs::write(at.path(name), format!("{mark}{LINE}")).unwrap();
+            assert_eq!(at.text(["import", name]), "Imported 1 keys.\n", "{name}");
+        }
+        std::fs::write(at.path(name), "").unwrap();
+        at.fails(2, ["import", name]);
+    }
 }
 
 /// What the server cannot serve is told, or refused if the user wants it so.

@@ -6,8 +6,9 @@ use std::path::Path;
 use indicatif::ProgressBar;
 
 use super::compression::Compression;
+use super::left::Left;
 use super::lines;
-use super::output::{Left, Output};
+use super::output::Output;
 use super::record::Place;
 use super::source::{Exported, Item, Moment, Source};
 use crate::cli::arguments::{Export, FileFormat};

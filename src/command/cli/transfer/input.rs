@@ -10,6 +10,7 @@ use embercask::Limits;
 
 use super::compression::Compression;
 use super::encoding;
+use super::links;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -71,8 +72,10 @@ impl Input {
             Box::new(Awaited::new(file))
         };
         let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
-        let mut input = Input::new(path.display().to_string(), reader, metadata.is_file());
-        if input.is_file {
+        // Nothing can be written beside what has no name, and the next command has another one.
+        let is_file = metadata.is_file() && links::followed(path).is_some();
+        let mut input = Input::new(path.display().to_string(), reader, is_file);
+        if metadata.is_file() {
             // Before a store is opened or created. A pipe may not have any content yet.
             input.begin()?;
         }

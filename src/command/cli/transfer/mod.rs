@@ -9,7 +9,9 @@ mod export;
 pub(crate) mod fuzzing;
 mod import;
 mod input;
+mod left;
 mod lines;
+mod links;
 #[cfg(feature = "miniflare")]
 mod miniflare;
 mod output;

@@ -1,22 +1,20 @@
 //! Files of any size, compressed or not, and pipes, written from front to back.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::compression::{Compression, Encoder, Target, sync_directory_of};
-use super::input::LINE_BYTES_MAX;
-use super::record::Place;
+use super::left::partial;
+use super::links;
 use crate::common::failure::{Failure, Outcome};
 
 /// Bytes per frame of a compressed file: an export that is cut off loses only its last frame.
 const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
 /// Bytes written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Longer than any first line of an export: 10,000 names of namespaces.
-const FIRST_BYTES_MAX: usize = 64 << 20;
 
 /// An output, compressed by its suffix. A file gets its name when it is complete.
 pub(super) struct Output {
@@ -30,11 +28,11 @@ pub(super) struct Output {
 }
 
 /// A file that is not complete. Pipes and devices have none.
-struct Partial {
-    file: File,
+pub(super) struct Partial {
+    pub(super) file: File,
     /// Its name now, and its final name.
-    partial: PathBuf,
-    path: PathBuf,
+    pub(super) partial: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Output {
@@ -53,25 +51,27 @@ impl Output {
                 "name a file in it",
             ));
         }
-        if metadata.is_some_and(|metadata| !metadata.is_file()) {
+        let is_special = metadata.is_some_and(|metadata| !metadata.is_file());
+        let Some(path) = links::followed(path).filter(|_| !is_special) else {
             let file = OpenOptions::new()
                 .write(true)
+                // `>> FILE` may have put something there.
+                .append(!is_special)
                 .open(path)
                 .map_err(|error| fail(path, error))?;
             return Output::to(compression, Box::new(file), None);
-        }
-        let partial = partial(path);
+        };
+        let partial = partial(&path);
         let file = File::create(&partial).map_err(|error| fail(&partial, error))?;
-        Output::to_file(file, partial, path)
+        Output::to_file(compression, Partial { file, partial, path })
     }
 
-    fn to_file(file: File, partial: PathBuf, path: &Path) -> Outcome<Output> {
+    pub(super) fn to_file(compression: Compression, file: Partial) -> Outcome<Output> {
         let target = file
+            .file
             .try_clone()
-            .map_err(|error| Failure::file("write", partial.display(), &error))?;
-        let path = path.to_owned();
-        let file = Partial { file, partial, path };
-        Output::to(Compression::of(&file.path), Box::new(target), Some(file))
+            .map_err(|error| Failure::file("write", file.partial.display(), &error))?;
+        Output::to(compression, Box::new(target), Some(file))
     }
 
     fn to(compression: Compression, target: Target, file: Option<Partial>) -> Outcome<Output> {
@@ -215,184 +215,5 @@ impl Write for Spilling<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.spill()
-    }
-}
-
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
-/// The partial file of an earlier export, unchanged so far.
-pub(super) struct Left {
-    file: File,
-    path: PathBuf,
-    partial: PathBuf,
-    /// Bytes up to the end of the last whole frame or, without compression, line.
-    whole_bytes: u64,
-    /// The lines in those bytes.
-    pub(super) lines: Lines,
-    /// The first bytes of the file.
-    head: Vec<u8>,
-}
-
-/// The place after a line; None if it is not a line of an export.
-type PlaceAfter = fn(&[u8]) -> Option<Place>;
-
-/// A summary of any number of lines.
-#[derive(Default)]
-pub(super) struct Lines {
-    pub(super) count: u64,
-    /// The beginning of the first one, which is whole unless it is too long for such a line.
-    pub(super) first: Option<Vec<u8>>,
-    /// The place after the last one.
-    pub(super) last: Option<Place>,
-}
-
-impl Lines {
-    /// Adds a line; false if it is none of an export.
-    fn add(&mut self, line: &[u8], place_after: PlaceAfter) -> bool {
-        let Some(place) = place_after(line) else { return false };
-        self.count += 1;
-        if self.first.is_none() {
-            self.first = Some(line.get(..FIRST_BYTES_MAX).unwrap_or(line).to_vec());
-        }
-        self.last = Some(place);
-        true
-    }
-
-    fn append(&mut self, other: Lines) {
-        self.count += other.count;
-        self.first = self.first.take().or(other.first);
-        self.last = other.last.or(self.last.take());
-    }
-}
-
-impl Left {
-    /// Reads the partial file, line by line; None if there is none. Ends before the first line that
-    /// is not valid.
-    pub(super) fn find(path: &Path, place_after: PlaceAfter) -> Outcome<Option<Left>> {
-        let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-        if path == Path::new("-") || is_special {
-            return Err(Failure::usage(
-                format!(
-                    "{} is not a regular file, so its export cannot be resumed",
-                    path.display()
-                ),
-                "export without --resume",
-            ));
-        }
-        let partial = partial(path);
-        let fail = |error: io::Error| Failure::file("resume", partial.display(), &error);
-        let mut file = match OpenOptions::new().read(true).write(true).open(&partial) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(fail)?,
-        };
-        let mut head = Vec::new();
-        (&mut file).take(1 << 10).read_to_end(&mut head).map_err(fail)?;
-        file.rewind().map_err(fail)?;
-        let reading = file.try_clone().map_err(fail)?;
-        let mut left = Left {
-            file,
-            path: path.to_owned(),
-            partial: partial.clone(),
-            whole_bytes: 0,
-            lines: Lines::default(),
-            head,
-        };
-        left.read(reading, place_after).map_err(fail)?;
-        Ok(Some(left))
-    }
-
-    /// Whether the file begins correctly but has no whole line or frame, so that starting over
-    /// loses nothing.
-    pub(super) fn is_less_than(&self, first_line: &[u8]) -> bool {
-        let begins = match Compression::of(&self.path) {
-            Compression::None => first_line,
-            compressed => compressed.magic(),
-        };
-        let length = self.head.len().min(begins.len());
-        self.lines.first.is_none() && self.head.get(..length) == begins.get(..length)
-    }
-
-    /// Truncates the file to its whole part, and continues after it.
-    pub(super) fn resume(mut self) -> Outcome<Output> {
-        self.file
-            .set_len(self.whole_bytes)
-            .and_then(|()| self.file.seek(SeekFrom::End(0)))
-            .map_err(|error| Failure::file("resume", self.partial.display(), &error))?;
-        Output::to_file(self.file, self.partial, &self.path)
-    }
-
-    fn read(&mut self, file: File, place_after: PlaceAfter) -> io::Result<()> {
-        let compression = Compression::of(&self.path);
-        let mut reader = Counted {
-            inner: BufReader::with_capacity(BUFFER_BYTES, file),
-            count: 0,
-        };
-        if compression == Compression::None {
-            let mut line = Vec::new();
-            while read_line(&mut reader, &mut line)? && line.ends_with(b"\n") && self.lines.add(&line, place_after) {
-                self.whole_bytes = reader.count;
-            }
-            return Ok(());
-        }
-        while !reader.fill_buf()?.is_empty() {
-            // A frame that was cut off, or is damaged: keep only the frames before it.
-            let Ok(Some(frame)) = frame_lines(compression, &mut reader, place_after) else {
-                break;
-            };
-            self.lines.append(frame);
-            self.whole_bytes = reader.count;
-        }
-        Ok(())
-    }
-}
-
-/// The lines of a frame; None if it has anything else.
-fn frame_lines(
-    compression: Compression,
-    reader: &mut impl BufRead,
-    place_after: PlaceAfter,
-) -> io::Result<Option<Lines>> {
-    let mut frame = BufReader::with_capacity(BUFFER_BYTES, compression.frame(reader)?);
-    let (mut lines, mut line) = (Lines::default(), Vec::new());
-    while read_line(&mut frame, &mut line)? {
-        if !lines.add(&line, place_after) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(lines))
-}
-
-/// Reads a line, up to the longest valid length; false at the end.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    Ok(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)? > 0)
-}
-
-/// Counts the bytes consumed from a reader.
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.count += read as u64;
-        Ok(read)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.count += amount as u64;
-        self.inner.consume(amount);
     }
 }
