@@ -40,7 +40,7 @@ pub(crate) fn remark(why: &str) -> String {
 pub(crate) fn refused(why: &str) -> Failure {
     Failure::usage(
         format!("{why}, beyond the limits of Workers KV"),
-        "without --workers-kv-limits it is written",
+        "without --workers-kv-limits a store takes it",
     )
 }
 

@@ -85,6 +85,25 @@ fn a_pair_that_the_server_refuses_is_named_and_those_before_it_are_put() {
 }
 
 #[test]
+fn pairs_beyond_the_limits_of_workers_kv_are_refused_if_that_is_asked_for() {
+    let remote = Remote::new();
+    let long = "k".repeat(513);
+    let pairs = json!([{"key": long, "value": "v"}]).to_string();
+    std::fs::write(remote.at.path("pairs"), pairs).unwrap();
+    for line in [
+        &["key", "put", "-n", "N", &long, "v"][..],
+        &["bulk", "put", "-n", "N", "pairs"],
+        &["import", "-n", "N", "--format", "bulk", "pairs"],
+    ] {
+        let told = remote.fails(2, line.iter().copied().chain(["--workers-kv-limits"]));
+        assert!(
+            told.contains("longer than 512 bytes") && told.contains("--workers-kv-limits"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn a_damaged_key_is_named_and_the_others_are_read() {
     let remote = Remote::new();
     for key in ["a", "b", "c"] {
