@@ -40,14 +40,18 @@ fn a_token_learns_what_it_permits() {
         tokens.push((token, write, all_namespaces));
     }
     std::fs::write(at.path("serve.toml"), settings).unwrap();
-    let server = started(&at, &["--config", "serve.toml"]);
+    let server = started(&at, &["--config", "serve.toml", "--minimum-ttl", "7"]);
     let verified = |headers: &[(&str, &[u8])]| -> Value {
         let answer = request(&server.rest, "GET", "/client/v4/user/tokens/verify", headers, b"").json();
-        answer["result"]["access"].clone()
+        answer["result"].clone()
     };
     for (token, write, all_namespaces) in tokens {
-        let access = verified(&[("Authorization", &bearer(&token))]);
-        assert_eq!(access, json!({ "write": write, "all_namespaces": all_namespaces }));
+        let result = verified(&[("Authorization", &bearer(&token))]);
+        assert_eq!(
+            result["access"],
+            json!({ "write": write, "all_namespaces": all_namespaces })
+        );
+        assert_eq!(result["minimum_ttl"], 7);
     }
     assert_eq!(verified(&[]), Value::Null);
 }

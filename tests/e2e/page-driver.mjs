@@ -43,6 +43,9 @@ export function stepper() {
   });
 }
 
+/** The methods of a driver that is started later, by their names alone. */
+export const methodsOf = (driver) => new Proxy({}, { get: (_, name) => (...args) => driver()[name](...args) });
+
 /** A server with a page, and a browser that shows it. */
 export class Driver {
   problems = [];
@@ -58,6 +61,26 @@ export class Driver {
     await mkdir(driver.downloads);
     driver.server = await startServer({ store: join(driver.folder, 'store'), args: ['--page', ...args] });
     return driver;
+  }
+
+  /** A driver whose namespaces are `first`, with 250 keys page/000 to page/249 and these pairs, and `second`. It is not signed in. */
+  static async withKeys({ pairs = [], ...options } = {}) {
+    const driver = await Driver.start(options);
+    ({ id: driver.id } = await driver.apiJson('POST', '', { title: 'first' }));
+    await driver.apiJson('POST', '', { title: 'second' });
+    const numbered = Array.from({ length: 250 }, (_, index) => ({ key: `page/${String(index).padStart(3, '0')}`, value: String(index) }));
+    await driver.apiJson('PUT', `/${driver.id}/bulk`, [...numbered, ...pairs]);
+    await driver.launch();
+    return driver;
+  }
+
+  /** Signs in, and lists the keys of `first`. */
+  async openFirst() {
+    await this.page.goto(this.url('/'));
+    await this.signIn(TOKEN);
+    await this.until('the namespaces are there', () => document.querySelectorAll('#namespace-rows a').length === 2);
+    await this.activate('#namespace-rows a', 'first');
+    await this.says('Page 1: 100 keys');
   }
 
   async launch() {

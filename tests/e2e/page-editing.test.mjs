@@ -4,41 +4,137 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 
-import { SLOW, TOKEN } from './helpers.mjs';
-import { Driver, skip, stepper } from './page-driver.mjs';
+import { SLOW } from './helpers.mjs';
+import { Driver, methodsOf, png, skip, stepper } from './page-driver.mjs';
 
+const MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
 const METADATA = '{"number":12345678901234567890, "a":"ü世"}';
-/** Three bytes a character, so that each end of a part cuts one. */
-const LONG = '世'.repeat(1 << 20);
+const ODD_KEY = `odd/a b?c=d&e#f%2F+\u202e<img src=x onerror=alert(3)>"'ü世🌍`;
+const TEXT = `${MARKUP}\r\nGrüße, 世界 🌍\r\n`;
+const BINARY = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
 
 describe('editing in the web page', { skip, ...SLOW }, () => {
   let driver, page, id;
-  const on = (name) => (...args) => driver[name](...args);
-  const api = on('api'), apiJson = on('apiJson'), stored = on('stored'), storedBytes = on('storedBytes'), listed = on('listed');
-  const until = on('until'), text = on('text'), isHidden = on('isHidden'), says = on('says'), focused = on('focused'), shot = on('shot');
-  const press = on('press'), type = on('type'), tabTo = on('tabTo'), activate = on('activate'), replace = on('replace');
-  const list = on('list'), withModifier = on('withModifier'), other = on('other'), conflict = on('conflict'), refused = on('refused');
+  const {
+    api, apiJson, stored, storedBytes, listed, until, text, isHidden, says, focused, shot, press, type, tabTo,
+    activate, replace, oneRequest, open, list, withModifier, other, conflict, refused,
+  } = methodsOf(() => driver);
   const problem = (selector) => text(`${selector} [role=alert]`);
   const step = stepper();
 
   before(async () => {
-    driver = await Driver.start();
-    ({ id } = await apiJson('POST', '', { title: 'first' }));
-    driver.id = id;
-    const pairs = Array.from({ length: 250 }, (_, index) => ({ key: `page/${String(index).padStart(3, '0')}`, value: String(index) }));
-    await apiJson('PUT', `/${id}/bulk`, pairs);
-    await other('long', LONG, { metadata: METADATA, query: '?expiration=4000000000' });
+    driver = await Driver.withKeys({
+      pairs: [
+        { key: 'text', value: TEXT }, { key: 'binary', value: BINARY.toString('base64'), base64: true },
+        { key: 'limited', value: 'a', expiration_ttl: 7200 }, { key: 'deleted', value: 'a' },
+      ],
+    });
+    await other(ODD_KEY, ODD_KEY, { metadata: METADATA, query: '?expiration_ttl=86400' });
     await other('described', 'old', { metadata: '{"by":"first"}' });
-    await driver.launch();
-    ({ page } = driver);
-    await page.goto(driver.url('/'));
-    await driver.signIn(TOKEN);
-    await until('the namespaces are there', () => document.querySelector('#namespace-rows a'));
-    await activate('#namespace-rows a', 'first');
-    await says('Page 1: 100 keys');
+    ({ page, id } = driver);
+    await driver.openFirst();
   });
 
   after(() => driver?.stop());
+
+  step('creates a key with a lifetime and metadata, and one from a file', async () => {
+    await tabTo('#create-key');
+    await press('Enter');
+    await focused('#name');
+    await replace('new/ключ');
+    await tabTo('#text');
+    await type('first line\nsecond line');
+    await tabTo('#expiry');
+    await press('ArrowDown');
+    await tabTo('#ttl');
+    await type('90');
+    await tabTo('#metadata-text');
+    await type('{"of": "the test", "n": 1.0}');
+    await shot('create');
+    await tabTo('#key-dialog .main');
+    await oneRequest('PUT', /\?expiration_ttl=90$/, async () => {
+      await press('Enter');
+      await says('Saved the key "new/ключ"');
+    });
+    const answer = await stored('new/ключ');
+    const seconds = Number(answer.headers.get('expiration')) - Date.now() / 1000;
+    assert(seconds > 60 && seconds < 92, `expires in ${seconds} s`);
+    assert.equal(await answer.text(), 'first line\nsecond line');
+    assert.match(await listed('new/'), /"metadata":\{"of": "the test", "n": 1.0\}/);
+    assert.match(await text('#expires'), /\(in [6-9]\d seconds\)$/);
+
+    const file = join(driver.folder, 'file.png');
+    await writeFile(file, png(64, 64));
+    await tabTo('#create-key');
+    await press('Enter');
+    await replace('new/file');
+    await tabTo('[name=source]');
+    await press('ArrowDown');
+    await (await page.$('#file')).uploadFile(file);
+    await tabTo('#expiry');
+    await press('ArrowDown', 'ArrowDown');
+    await page.$eval('#date', (input) => { input.value = '2099-12-31T23:59:58'; });
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key "new/file"');
+    assert.deepEqual(await storedBytes('new/file'), png(64, 64));
+    assert.match(await text('#expires'), /^2099-12-31 23:59:58/);
+    assert.equal(Number((await stored('new/file')).headers.get('expiration')), new Date(2099, 11, 31, 23, 59, 58) / 1000);
+    await until('the image is shown', () => document.querySelector('#content img')?.naturalWidth === 64);
+  });
+
+  step('edits a value, and changes nothing else', async () => {
+    await open('odd/');
+    const before = await listed(ODD_KEY);
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#text');
+    await replace(`edited ${MARKUP}`);
+    await shot('edit');
+    await tabTo('#key-dialog .main');
+    await oneRequest('PUT', /\/values\/.*\?expiration=\d+$/, async () => {
+      await press('Enter');
+      await says('Saved the key');
+    });
+    assert.equal((await storedBytes(ODD_KEY)).toString(), `edited ${MARKUP}`);
+    assert.equal(await listed(ODD_KEY), before);
+    assert.equal(await text('#content pre'), `edited ${MARKUP}`);
+
+    // Line ends are preserved, although a text field has only one kind.
+    await open('text');
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#text');
+    await page.keyboard.down('Control');
+    await press('End');
+    await page.keyboard.up('Control');
+    await type('last line');
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key');
+    assert.equal((await storedBytes('text')).toString(), `${TEXT}last line`);
+
+    // A value that is not text is kept while the rest is changed.
+    await open('binary');
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#metadata-text');
+    await type('{"a": }');
+    await tabTo('#key-dialog .main');
+    driver.requests.length = 0;
+    await press('Enter');
+    await until('it says what is wrong', () => /not JSON/.test(document.querySelector('#key-dialog [role=alert]').textContent));
+    assert.deepEqual(driver.requests, []);
+    await page.keyboard.down('Shift');
+    await press('Tab');
+    await page.keyboard.up('Shift');
+    await replace('{"a":1}');
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key');
+    assert.deepEqual(await storedBytes('binary'), BINARY);
+    assert.match(await listed('binary'), /"metadata":\{"a":1\}/);
+  });
 
   step('does not overwrite a key by creating it, although it is not on the page', async () => {
     await activate('#create-key');
@@ -124,16 +220,38 @@ describe('editing in the web page', { skip, ...SLOW }, () => {
     assert.deepEqual(statuses, ['412', '412', '412', '404']);
   });
 
-  step('deletes only the version that is shown', async () => {
-    await other('described', 'changed');
+  step('deletes only the version that is shown, after a question', async () => {
+    await open('deleted');
     await activate('#delete-key');
+    await focused('#delete-dialog .cancel');
+    await shot('delete-key');
+    driver.requests.length = 0;
+    await press('Enter');
+    await focused('#delete-key');
+    assert.deepEqual(driver.requests, []);
+    await other('deleted', 'changed');
+    await press('Enter');
     await activate('#delete-dialog .risky');
     await until('it says that the key has changed', () => /has changed/.test(document.querySelector('#delete-dialog [role=alert]').textContent));
     assert.equal(await text('#content pre'), 'changed');
-    await activate('#delete-dialog .risky');
-    await says('Deleted the key "described"');
-    assert.equal((await stored('described')).status, 404);
+    await oneRequest('DELETE', /\/values\/deleted$/, async () => {
+      await press('Enter');
+      await says('Deleted the key "deleted"');
+    });
+    assert.equal((await stored('deleted')).status, 404);
+    assert(await isHidden('#value'));
+    assert.equal(await page.$('.open-key'), null);
     refused(1);
+  });
+
+  step('says what the API said about a key that is gone', async () => {
+    await list('limited');
+    await says('Page 1: 1 key');
+    assert.match(await text('#key-rows td:nth-child(3)'), /^in (1[01]\d minutes|2 hours)$/);
+    await api('DELETE', `/${id}/values/limited`);
+    await activate('.open-key');
+    await until('the page says what the API said', () => document.querySelector('#alert').textContent === "get: 'key not found' (code 10009)");
+    refused(1, 404);
   });
 
   step('asks before it discards, by Cancel as by Escape', async () => {
@@ -174,45 +292,6 @@ describe('editing in the web page', { skip, ...SLOW }, () => {
     assert.equal((await storedBytes('new/json')).toString(), pretty);
   });
 
-  step('shows long values in parts, and keeps them whole', async () => {
-    await list('long');
-    await says('Page 1: 1 key');
-    await activate('.open-key');
-    await focused('#value-title');
-    assert.match(await text('#parts-place'), /^Bytes 0 to 1,048,575 of 3,145,728$/);
-    assert.equal(await text('#content pre'), '世'.repeat(349525));
-    assert(await page.$eval('#copy-value', (button) => button.disabled));
-    await shot('part');
-    await activate('#part-next');
-    await until('the second part is shown', () => document.querySelector('#parts-place').textContent.startsWith('Bytes 1,048,576 to 2,097,151'));
-    assert.match(await text('#content pre'), /^世+$/);
-
-    // The metadata can be changed while the value stays.
-    await activate('#edit-key');
-    assert.equal(await page.$eval('[name=source]:checked', (found) => found.value), 'kept');
-    await tabTo('#metadata-text');
-    await replace('{"c":1}');
-    await withModifier('Control', 'Enter');
-    await says('Saved the key');
-    const answer = await stored('long');
-    assert.equal(answer.headers.get('expiration'), '4000000000');
-    assert.equal(await answer.text(), LONG);
-    assert.match(await listed('long'), /"metadata":\{"c":1\}/);
-    await activate('#edit-key');
-    await tabTo('#metadata-text');
-    await replace(METADATA);
-    await other('long', `${LONG}!`);
-    await withModifier('Control', 'Enter');
-    await until('the change is noticed', () => /has changed/.test(document.querySelector('#key-dialog [role=alert]').textContent));
-    await press('Escape', 'Escape');
-    await until('it is closed', () => !document.querySelector('#key-dialog').open);
-
-    // Another part of what is no longer there.
-    await activate('#part-next');
-    await says('The value has changed, so this is its beginning.');
-    assert.match(await text('#parts-place'), /^Bytes 0 to 1,048,575 of 3,145,729$/);
-  });
-
   step('shows how much of a file was sent, and stops at once', async () => {
     const file = join(driver.folder, 'file.bin');
     await writeFile(file, Buffer.alloc(4 << 20, 'sent slowly '));
@@ -237,6 +316,9 @@ describe('editing in the web page', { skip, ...SLOW }, () => {
     await until('it says that it was stopped', () => /^Stopped/.test(document.querySelector('#key-dialog [role=alert]').textContent));
     await throttle(-1);
     assert.equal((await stored('new/slow')).status, 404);
+    await press('Escape');
+    assert.match(await problem('#key-dialog'), /not saved/);
+    assert(!await isHidden('#key-dialog'));
     await withModifier('Control', 'Enter');
     await says('Saved the key "new/slow"');
     assert.equal((await storedBytes('new/slow')).length, 4 << 20);

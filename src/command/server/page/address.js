@@ -1,5 +1,6 @@
 // The address, which names what is shown: #namespaces, #statistics, or
 // #namespace/ID?prefix=…&contains=…&size=…&page=…&cursor=…&key=…
+// Addresses from before there were parameters have the prefix behind the id: #namespace/ID/PREFIX
 
 const SIZES = [25, 100, 500, 1000];
 const SIZE_DEFAULT = 100;
@@ -47,14 +48,21 @@ function formatAddress({ view, id, prefix, contains, size, page, cursor, key }) 
   return `#namespace/${encodeURIComponent(id)}` + (parameters.size ? "?" + parameters : "");
 }
 
-/** Goes to a place in the namespace that is shown. The cursors of the pages before it belong to the history's entry. */
-function visit(change, { before = state.before, replaces = false } = {}) {
-  const place = { ...state.place, ...change };
-  const address = formatAddress(place);
-  const isSame = address === formatAddress(state.place);
+/**
+ * Goes to a place in the namespace that is shown. The cursors of the pages before it belong to the history's entry.
+ * Closing a key adds no entry: the entry of the key becomes one of the listing. If that doubles the entry before it,
+ * because the key was opened from there, the next visit replaces it.
+ */
+function visit(change, { before = state.before } = {}) {
+  const from = state.place, place = { ...from, ...change };
+  const address = formatAddress(place), isSame = address === formatAddress(from);
+  const isOfKey = !isSame && address === formatAddress({ ...from, key: place.key });
+  const closes = isOfKey && place.key === null;
+  const { opened = false, doubled = false } = history.state ?? {};
+  const flags = isSame ? { opened, doubled } : { opened: isOfKey && from.key === null, doubled: closes && opened };
   state.place = place;
   state.before = before.slice(-BEFORE_MAX);
-  history[replaces || isSame ? "replaceState" : "pushState"]({ before: state.before }, "", address);
+  history[isSame || closes || doubled ? "replaceState" : "pushState"]({ before: state.before, ...flags }, "", address);
 }
 
 function showTitle() {

@@ -59,6 +59,7 @@ function headersOf(request) {
 /** Puts a body, and tells how much of it was sent, which `fetch` cannot. */
 function upload(path, body, { headers = {}, signal, progress }) {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
     request.upload.addEventListener("progress", event => progress(event.loaded, event.total));
     request.addEventListener("load", () => {
@@ -84,7 +85,15 @@ const isRequestable = name => name !== "." && name !== "..";
 
 function valuePath(name, id) {
   if (isRequestable(name)) return namespacePath(id) + "/values/" + encodeURIComponent(name);
-  throw new Error(`A browser cannot request the key "${name}": in a URL it means a directory.`);
+  throw new Error(`A browser cannot request the key ${quoted(name)}: in a URL it means a directory.`);
+}
+
+/** Address and body of the request that puts a draft of a key: what its fields or a file say. */
+function putOf({ id, name, value, metadata, expiry }) {
+  const body = new FormData();
+  body.append("value", value);
+  if (metadata !== undefined) body.append("metadata", new Blob([metadata]));
+  return { path: valuePath(name, id) + (expiry.size ? "?" + expiry : ""), body };
 }
 
 /** One page of a listing, and the cursor of the next one, which is empty if this is the last. */

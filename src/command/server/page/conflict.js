@@ -27,7 +27,8 @@ function expiryText({ expiry, defaultTtl }) {
 async function versionBox(heading, value, expires, metadata) {
   const { shown, kind } = await previewOf(value);
   const facts = element("dl", { class: "facts" });
-  for (const [name, text] of [["Size", bytes(value.size)], ["Expires", expires], ["Metadata", metadata ?? "none"]]) {
+  const shownMetadata = visibleJson(metadata ?? "none");
+  for (const [name, text] of [["Size", bytes(value.size)], ["Expires", expires], ["Metadata", shownMetadata]]) {
     facts.append(element("dt", {}, name), element("dd", {}, text));
   }
   const attributes = { tabindex: 0, role: "region", "aria-label": "Value, " + heading, class: kind };

@@ -54,7 +54,8 @@ async function submitDialog(dialog, opening, submit) {
     after();
   } catch (error) {
     const isOpen = dialog.open && dialog.opening === opening;
-    (isOpen ? problemOf(dialog) : byId("alert")).textContent = explained(error);
+    const told = error.name === "AbortError" ? "Stopped." : explained(error);
+    (isOpen ? problemOf(dialog) : byId("alert")).textContent = told;
   } finally {
     if (dialog.work === work) dialog.work = null;
   }
@@ -85,7 +86,9 @@ for (const dialog of document.querySelectorAll("dialog")) {
   });
   dialog.addEventListener("close", () => { if (dialog.dataset.asks !== undefined) dialog.work?.abort(); });
   dialog.addEventListener("keydown", event => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+    // Of the other dialogs some have a button that is disabled until it is clear what it will do.
+    const saves = event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing;
+    if (dialog.dataset.asks === undefined || !saves) return;
     event.preventDefault();
     dialog.querySelector("form").requestSubmit();
   });

@@ -5,8 +5,7 @@ let editing = null;
 
 byId("create-key").addEventListener("click", () => editKey(null));
 byId("edit-key").addEventListener("click", () => run(async () => {
-  // Only what comes with an ETag can be saved without overwriting what others write.
-  if (!state.open.etag) await openKey(state.open.name);
+  await requireEtag();
   editKey(state.open);
 }));
 
@@ -155,13 +154,10 @@ function showProgress(sent, total) {
 }
 
 /** Puts a draft if the condition holds. */
-async function putDraft({ id, name, value, metadata, expiry }, condition, signal) {
-  const form = new FormData();
-  form.append("value", value);
-  if (metadata !== undefined) form.append("metadata", new Blob([metadata]));
-  const path = valuePath(name, id) + (expiry.size ? "?" + expiry : "");
+async function putDraft(draft, condition, signal) {
+  const { path, body } = putOf(draft);
   try {
-    return await upload(path, form, { headers: condition, signal, progress: showProgress });
+    return await upload(path, body, { headers: condition, signal, progress: showProgress });
   } finally {
     showProgress(null);
   }
@@ -202,7 +198,7 @@ async function writtenValue({ id, name, value, metadata, expiry, defaultTtl }, r
 
 function showWritten(written) {
   const { id, name, expiration, metadata } = written;
-  say(`Saved the key "${name}".`);
+  say(`Saved the key ${quoted(name)}.`);
   if (state.namespace?.id !== id || byId("keys").hidden) return;
   visit({ key: name });
   showTitle();

@@ -68,7 +68,7 @@ function keyRow(key) {
     : relativeTime(key.expiration);
   return element("tr", key.name === state.open?.name ? { class: "open" } : {},
     element("td", {}, element("label", {}, key.box)), element("td", {}, key.button),
-    element("td", {}, expires), element("td", { class: "mono" }, (key.metadata ?? "").slice(0, 200)));
+    element("td", {}, expires), element("td", { class: "mono" }, visibleJson((key.metadata ?? "").slice(0, 200))));
 }
 
 const isSearch = () => Boolean(state.place.contains);
@@ -92,8 +92,7 @@ function showKeys() {
 function showPlace() {
   const { page } = state.place;
   for (const name of ["first", "previous", "next"]) byId("keys-" + name).hidden = isSearch();
-  byId("keys-first").disabled = page === 1;
-  setPageButtons("keys", state.before.length > 0, state.next !== "");
+  setPageButtons("keys", { first: page > 1, previous: page > 1, next: state.next !== "" });
   byId("keys-place").textContent = isSearch()
     ? countOf(state.keys.length, "key")
     : `Page ${page}` + (state.next ? "" : ", the last one");
@@ -131,15 +130,32 @@ function turnKeys(change, before) {
 }
 byId("keys-next").addEventListener("click", () => {
   const { page, cursor } = state.place;
-  turnKeys({ page: page + 1, cursor: state.next }, [...state.before, cursor]);
+  // If this page could not be loaded, the next cursor is not its own.
+  if (state.listed !== listingOf(state.place)) follow();
+  else turnKeys({ page: page + 1, cursor: state.next }, [...state.before, cursor]);
 });
-byId("keys-previous").addEventListener("click", () => {
-  turnKeys({ page: Math.max(1, state.place.page - 1), cursor: state.before.at(-1) }, state.before.slice(0, -1));
-});
-byId("keys-first").addEventListener("click", () => {
-  byId("keys-next").focus();
-  turnKeys({ page: 1, cursor: "" }, []);
-});
+byId("keys-previous").addEventListener("click", () => run(async () => {
+  const { place, before } = state;
+  if (before.length) return turnKeys({ page: Math.max(1, place.page - 1), cursor: before.at(-1) }, before.slice(0, -1));
+  const found = await findPagesBefore(place);
+  if (state.place === place) turnKeys({ page: found.length, cursor: found.at(-1) }, found.slice(0, -1));
+}, { reads: true }));
+byId("keys-first").addEventListener("click", () => turnKeys({ page: 1, cursor: "" }, []));
+
+/** The cursors of the pages before one, which its address does not have: lists the keys from their beginning on. */
+async function findPagesBefore({ id, prefix, size, cursor }) {
+  const before = [""], here = state.keys[0]?.name;
+  await runTask("Looking for the page before", async (signal, tell) => {
+    for (;;) {
+      const { keys, next } = await listPage(id, { prefix, limit: size, cursor: before.at(-1), signal });
+      const isPast = keys.length > 0 && here !== undefined && compareKeys(keys.at(-1).name, here) >= 0;
+      if (!next || next === cursor || isPast) return;
+      before.push(next);
+      tell(`Looking for the page before: ${countOf(before.length, "page")} so far`);
+    }
+  });
+  return before;
+}
 
 /** Adds a written key to the page of the listing, if it belongs there. */
 function noteKey(key) {

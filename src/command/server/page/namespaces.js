@@ -12,16 +12,16 @@ async function loadNamespaces(page) {
 
 function namespaceRow(namespace) {
   const { title } = namespace;
-  const rename = element("button", { class: "writes-all", "aria-label": "Rename " + title }, "Rename");
+  const rename = element("button", { class: "writes-all", "aria-label": "Rename " + plainName(title) }, "Rename");
   rename.addEventListener("click", () => renameNamespace(namespace));
-  const drop = element("button", { class: "risky writes-all", "aria-label": "Delete " + title }, "Delete");
+  const drop = element("button", { class: "risky writes-all", "aria-label": "Delete " + plainName(title) }, "Delete");
   drop.addEventListener("click", () => dropNamespace(namespace));
   namespace.keysCell = element("td", { class: "number" });
   namespace.bytesCell = element("td", { class: "number wide" });
   showHeld(namespace);
   return element("tr", {},
     element("td", {}, element("a", { href: "#namespace/" + namespace.id }, named(title))),
-    element("td", { class: "wide mono quiet" }, namespace.id), namespace.keysCell, namespace.bytesCell,
+    element("td", { class: "wide mono quiet id" }, namespace.id), namespace.keysCell, namespace.bytesCell,
     element("td", {}, element("div", { class: "row" }, rename, drop)));
 }
 
@@ -32,7 +32,7 @@ function showNamespaces() {
     const none = element("td", { colspan: 5, class: "quiet" }, "There are no namespaces here.");
     byId("namespace-rows").append(element("tr", {}, none));
   }
-  setPageButtons("namespaces", page > 1, page < pages);
+  setPageButtons("namespaces", { previous: page > 1, next: page < pages });
   byId("namespaces-place").textContent = `${count(total)} in all` + (pages > 1 ? `, page ${page} of ${pages}` : "");
 }
 
@@ -84,7 +84,7 @@ byId("create-namespace").addEventListener("click", () => {
       state.namespaces.push({ ...result, held: { keys: 0, live_bytes: 0 } });
       state.total += 1;
       sortNamespaces();
-      say(`Created the namespace "${result.title}".`);
+      say(`Created the namespace ${quoted(result.title)}.`);
     };
   });
 });
@@ -96,7 +96,7 @@ function renameNamespace(namespace) {
     const title = byId("title").value;
     await call("PUT", namespacePath(namespace.id), { json: { title } });
     return () => {
-      say(`Renamed "${namespace.title}" to "${title}".`);
+      say(`Renamed ${quoted(namespace.title)} to ${quoted(title)}.`);
       namespace.title = title;
       sortNamespaces();
       byId("namespaces-title").focus();
@@ -115,7 +115,7 @@ function dropNamespace(namespace) {
       state.namespaces = state.namespaces.filter(other => other !== namespace);
       state.total -= 1;
       showNamespaces();
-      say(`Deleted the namespace "${namespace.title}".`);
+      say(`Deleted the namespace ${quoted(namespace.title)}.`);
       byId("namespaces-title").focus();
     };
   });

@@ -15,13 +15,13 @@ async function searchKeys(place) {
   Object.assign(state, { keys: [], next: "", listed: listingOf(place) });
   byId("key-rows").replaceChildren();
   let searched = 0, end = "";
-  await runTask(`Searching for "${contains}"`, async (stopped, tell) => {
+  await runTask(`Searching for ${quoted(contains)}`, async (stopped, tell) => {
     const signal = AbortSignal.any([newer, stopped]);
     try {
       for await (const keys of listPages(id, prefix, signal)) {
         searched += keys.length;
         addMatches(keys.filter(key => matches(key.name, contains)));
-        tell(`Searching for "${contains}": ${found(searched)}`);
+        tell(`Searching for ${quoted(contains)}: ${found(searched)}`);
         if (state.keys.length < MATCHES_MAX) continue;
         end = ` The search ended at ${count(MATCHES_MAX)} matches.`;
         break;
@@ -31,7 +31,9 @@ async function searchKeys(place) {
       end = " The search was stopped.";
     }
   });
-  showKeys();
+  // The rows that are there stay, since one may have the focus.
+  if (state.keys.length) showPlace();
+  else showKeys();
   say(`${found(searched)}.${end}`);
 }
 
@@ -40,6 +42,7 @@ function addMatches(keys) {
   state.keys.push(...added);
   byId("key-rows").append(...added.map(keyRow));
   showPlace();
+  showSelection();
 }
 
 /** The server counts keys by their prefix. */
@@ -62,6 +65,7 @@ byId("keys-count").addEventListener("click", () => run(async () => {
       tell(`Counting: ${countOf(counted, "key")} so far`);
     }
   });
-  const rules = [prefix && `the prefix "${prefix}"`, contains && `"${contains}" in them`].filter(Boolean).join(" and ");
+  const parts = [prefix && `the prefix ${quoted(prefix)}`, contains && `${quoted(contains)} in them`];
+  const rules = parts.filter(Boolean).join(" and ");
   say(countOf(counted, "key") + (rules ? ` with ${rules}.` : " in all."));
 }, { reads: true }));

@@ -55,7 +55,8 @@ function askToDeleteSelected() {
   const shown = names.slice(0, NAMES_SHOWN).map(name => element("li", {}, named(name)));
   const listed = element("ul", { class: "names" }, ...shown);
   if (names.length > NAMES_SHOWN) listed.append(element("li", {}, `and ${count(names.length - NAMES_SHOWN)} more`));
-  byId("delete-text").replaceChildren("This deletes these keys and their values. It cannot be undone.", listed);
+  byId("delete-text").replaceChildren("Each of these keys is deleted with the value that it has now, even if another "
+    + "client has changed it since the page listed it. This cannot be undone.", listed);
   openDialog(byId("delete-dialog"), async () => () => run(() => deleteNames(id, names)));
 }
 

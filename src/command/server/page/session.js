@@ -10,7 +10,11 @@ function forget() {
   Object.assign(state, { namespaces: null, namespacesPage: 1, pages: 1, total: 0, namespace: null, access: null });
   Object.assign(state, { keys: [], next: "", listed: "", open: null, selected: new Map(), samples: [] });
   closeValue();
-  for (const id of ["namespace-rows", "key-rows", "keys-title", "numbers"]) byId(id).replaceChildren();
+  for (const form of document.forms) form.reset();
+  editing = null;
+  const lists = ["namespace-rows", "key-rows", "keys-title", "numbers"];
+  const inDialogs = ["name-fixed", "versions", "conflict-text", "delete-text", "drop-text"];
+  for (const id of [...lists, ...inDialogs]) byId(id).replaceChildren();
 }
 
 function show(view) {
@@ -35,10 +39,12 @@ function askForToken(problem = "") {
   byId("token").focus();
 }
 
-/** Asks what the token permits, and hides what it does not. */
+/** Asks what the token permits, and hides what it does not; and which lifetimes the server accepts. */
 async function loadAccess() {
   const response = await call("GET", "user/tokens/verify", { signal: replacing("access") });
-  state.access = (await response.json()).result.access;
+  const { access, minimum_ttl: minimumTtl } = (await response.json()).result;
+  Object.assign(state, { access, minimumTtl });
+  byId("ttl").min = minimumTtl;
   const { classList } = document.body;
   classList.toggle("no-writes", !state.access.write);
   classList.toggle("no-all", !state.access.all_namespaces);
@@ -85,23 +91,19 @@ async function arrive(before) {
   showTitle();
   if (view === "namespace") return showNamespace();
   closeValue();
+  // The keys may be others by the time that they are shown again.
+  state.listed = "";
   show(view);
   if (before.view !== view || document.activeElement === document.body) byId(view + "-title").focus();
   return view === "statistics" ? loadStatistics() : turnNamespaces(0);
 }
 addEventListener("hashchange", route);
 
-/** If turning the page disables the focused button, another one takes the focus. */
-function setPageButtons(name, hasPrevious, hasNext) {
-  const previous = byId(name + "-previous"), next = byId(name + "-next");
-  if (document.activeElement === next && !hasNext && hasPrevious) {
-    previous.disabled = false;
-    previous.focus();
-  }
-  if (document.activeElement === previous && !hasPrevious && hasNext) {
-    next.disabled = false;
-    next.focus();
-  }
-  previous.disabled = !hasPrevious;
-  next.disabled = !hasNext;
+/** Enables those buttons of a listing that lead somewhere. If the focused one does not, another takes the focus. */
+function setPageButtons(name, leads) {
+  const focused = document.activeElement;
+  const buttons = Object.keys(leads).map(which => byId(`${name}-${which}`));
+  Object.values(leads).forEach((isEnabled, index) => { buttons[index].disabled = !isEnabled; });
+  if (!buttons.includes(focused) || !focused.disabled) return;
+  (buttons.findLast(button => !button.disabled) ?? focused.closest("section").querySelector("h2, h3")).focus();
 }

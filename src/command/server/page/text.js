@@ -37,6 +37,13 @@ function named(text) {
 const plainName = text => text.split(INVISIBLE)
   .map(piece => isInvisible(piece) ? [...piece].map(escaped).join("") : piece).join("");
 
+/** The same in quotation marks, for a message. */
+const quoted = text => `"${plainName(text)}"`;
+
+/** JSON with escapes instead of characters that are invisible or change the direction of text. It means the same. */
+const visibleJson = text => text.replace(/(?![\u200c\u200d])[\p{Cf}\p{Zl}\p{Zp}]/gu, character =>
+  character.split("").map(unit => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0")).join(""));
+
 const count = number => Number(number).toLocaleString("en");
 
 const countOf = (number, one, many = one + "s") => count(number) + " " + (number === 1 ? one : many);

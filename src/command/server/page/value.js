@@ -72,7 +72,7 @@ function showValue(loaded, { focuses = true } = {}) {
     : [absolute(open.expiration), " (", relativeTime(open.expiration), ")"]));
   byId("no-metadata").hidden = open.metadata !== undefined;
   byId("metadata").hidden = open.metadata === undefined;
-  byId("metadata").textContent = open.metadata === undefined ? "" : pretty(open.metadata);
+  byId("metadata").textContent = visibleJson(open.metadata === undefined ? "" : pretty(open.metadata));
   for (const button of byId("kinds").children) {
     button.disabled = button.dataset.kind !== "hex" && open[button.dataset.kind] === null;
   }
@@ -96,7 +96,7 @@ function showParts() {
   const { from, total, isWhole, bytes: data } = state.open;
   byId("parts").hidden = isWhole;
   byId("parts-place").textContent = `Bytes ${count(from)} to ${count(from + data.length - 1)} of ${count(total)}`;
-  setPageButtons("part", from > 0, from + data.length < total);
+  setPageButtons("part", { previous: from > 0, next: from + data.length < total });
 }
 byId("part-previous").addEventListener("click", () => run(() => openPart(Math.max(0, state.open.from - PART_BYTES))));
 byId("part-next").addEventListener("click", () => run(() => openPart(state.open.from + PART_BYTES)));
@@ -117,11 +117,17 @@ function clearContent() {
   byId("content").replaceChildren();
 }
 
+/** Overrides, embeddings and isolates of the direction of text. */
+const DIRECTIONS = /[\u202a-\u202e\u2066-\u2069]/;
+
 /** What has to be said about a value that is shown so. */
-function notesOf({ bytes: data, isUtf8, isWhole }, kind) {
+function notesOf({ bytes: data, text, isUtf8, isWhole }, kind) {
   const notes = [];
   if (!isWhole) notes.push("The value is larger than 1 MiB: this is a part of it.");
   if (kind === "text" && !isUtf8) notes.push("The value is not UTF-8: \ufffd stands for invalid bytes.");
+  if (kind === "text" && DIRECTIONS.test(text)) {
+    notes.push("Characters in the text change its direction. Hex shows them.");
+  }
   if (kind === "hex" && data.length > HEX_BYTES_MAX) {
     notes.push(`These are the first 64 KiB of ${isWhole ? "it" : "the part"}.`);
   }
@@ -143,9 +149,13 @@ function showAs(kind) {
   note(notesOf(state.open, kind));
   if (kind === "image") return showImage();
   if (!data.length) return;
-  const texts = { json, text, hex: kind === "hex" && hexDump(data, from, byId("value").clientWidth < 660 ? 8 : 16) };
+  const shownAs = {
+    text: () => text,
+    json: () => visibleJson(json),
+    hex: () => hexDump(data, from, byId("value").clientWidth < 660 ? 8 : 16),
+  };
   const attributes = { tabindex: 0, role: "region", "aria-label": "Value", class: kind };
-  byId("content").append(element("pre", attributes, texts[kind]));
+  byId("content").append(element("pre", attributes, shownAs[kind]()));
 }
 
 function showImage() {
@@ -189,29 +199,34 @@ byId("download").addEventListener("click", () => run(async () => {
   saveFile([await wholeValue(open)], fileName(open.name), "application/octet-stream");
 }));
 
-byId("delete-key").addEventListener("click", askToDelete);
+/** Only with the ETag of what is open can it be written or deleted without losing what other clients write. */
+async function requireEtag() {
+  if (!state.open.etag) await openKey(state.open.name);
+  if (!state.open.etag) throw new Error("The response has no ETag, so the page could not tell if the key has changed.");
+}
 
-function askToDelete() {
-  const { name, id } = state.open;
+byId("delete-key").addEventListener("click", () => run(async () => {
+  await requireEtag();
+  askToDelete(state.open);
+}));
+
+/** Deletes the version of a key that was shown; if it has changed, shows the new one, and asks again. */
+function askToDelete({ name, id, etag }) {
   byId("delete-heading").textContent = "Delete key";
   byId("delete-dialog").querySelector(".risky").textContent = "Delete key";
   byId("delete-text").replaceChildren("This deletes ", named(name), " and its value. It cannot be undone.");
   openDialog(byId("delete-dialog"), async () => {
-    await deleteIfUnchanged(name, id);
+    try {
+      await call("DELETE", valuePath(name, id), { headers: { "if-match": etag } });
+    } catch (error) {
+      if (error.status !== 412 || state.namespace?.id !== id) throw error;
+      await openKey(name);
+      etag = state.open?.etag;
+      throw new Error("The key has changed since it was opened. The page now shows it: delete again to delete that.");
+    }
     return () => {
       if (state.namespace?.id === id) forgetKey(name);
-      say(`Deleted the key "${name}".`);
+      say(`Deleted the key ${quoted(name)}.`);
     };
   });
-}
-
-/** Deletes the version of a key that is shown. */
-async function deleteIfUnchanged(name, id) {
-  try {
-    await call("DELETE", valuePath(name, id), { headers: state.open?.etag ? { "if-match": state.open.etag } : {} });
-  } catch (error) {
-    if (error.status !== 412 || state.namespace?.id !== id) throw error;
-    await openKey(name);
-    throw new Error("The key has changed since it was opened. The page now shows it: delete again to delete that.");
-  }
 }

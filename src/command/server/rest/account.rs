@@ -14,14 +14,16 @@ fn account() -> serde_json::Value {
 
 impl RequestContext<'_> {
     pub(super) async fn verify_token(&self) -> Result<ApiResponse, ApiError> {
-        // What the token permits, so that the page offers nothing else. Other clients ignore it.
+        // What the token permits, so that the page offers nothing else, and the shortest lifetime.
+        // Other clients ignore it.
         let access = serde_json::json!({
             "write": self.access.check_write().is_ok(),
             "all_namespaces": self.access.check_all().is_ok(),
         });
-        Ok(success(
-            &serde_json::json!({ "id": IDENTITY, "status": "active", "access": access }),
-        ))
+        let minimum_ttl = self.shared.expiry_rules().ttl_seconds_min;
+        Ok(success(&serde_json::json!({
+            "id": IDENTITY, "status": "active", "access": access, "minimum_ttl": minimum_ttl,
+        })))
     }
 
     pub(super) async fn user(&self) -> Result<ApiResponse, ApiError> {
