@@ -214,7 +214,9 @@ impl Ledger {
     /// Wakes those that may go on now: the claims that others keep waiting, the oldest, and those
     /// that are nearest to their end. If they do, they wake the next ones when they end.
     fn wake(&self) {
-        let mut waiting: Vec<&Claim> = self.claims.values().filter(|claim| claim.waits()).collect();
+        // Those that wait for responses of their own holder would take the turns of others.
+        let may_go_on = |claim: &&Claim| claim.waits() && self.is_room_for_response(claim, claim.wanted);
+        let mut waiting: Vec<&Claim> = self.claims.values().filter(may_go_on).collect();
         let kept_waiting = waiting
             .iter()
             .filter(|claim| self.is_within_share(&claim.holder, claim.wanted));

@@ -1,5 +1,7 @@
 //! Tests of who may have memory.
 
+use std::task::{Context, Waker};
+
 use test_support::rng;
 
 use super::*;
@@ -120,6 +122,32 @@ fn responses_of_a_holder_are_within_its_share_or_a_single_one() {
     ledger.end(small);
     ledger.end(second);
     assert_eq!(ledger.used(), 23 * MIB);
+}
+
+#[test]
+fn responses_that_wait_for_their_own_client_do_not_take_the_turn_of_others() {
+    let is_woken = |woken: &Notify| {
+        let notified = std::pin::pin!(woken.notified());
+        notified.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    let mut ledger = Ledger::new(100 * MIB);
+    let mut begin = |name, bytes, what_for, expected| {
+        let (id, woken) = ledger.begin(token(name), bytes, what_for);
+        assert_eq!(ledger.grow(id, bytes), expected, "{name} {bytes}");
+        (id, woken)
+    };
+    begin("crowd", 25 * MIB, Use::Response, Growth::Granted);
+    let crowd: Vec<_> = (0..40)
+        .map(|_| begin("crowd", MIB, Use::Response, Growth::Waits).1)
+        .collect();
+    begin("other", 10 * MIB, Use::Body, Growth::Granted);
+    let (first, _) = begin("other", 20 * MIB, Use::Response, Growth::Granted);
+    let (second, woken) = begin("other", 24 * MIB, Use::Response, Growth::Waits);
+    assert!(!is_woken(&woken));
+    ledger.end(first);
+    assert!(is_woken(&woken));
+    assert!(!crowd.iter().any(|woken| is_woken(woken)));
+    assert_eq!(ledger.grow(second, 24 * MIB), Growth::Granted);
 }
 
 /// Random clients: nothing is granted beyond what there is, and one of them can always go on.
