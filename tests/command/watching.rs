@@ -105,9 +105,11 @@ fn what_cannot_be_watched_is_refused() {
     let one_too_many = request(&server.rest, "GET", "/admin/watch?namespace=N", &[], b"");
     assert_eq!(one_too_many.status, 503);
     assert_eq!(one_too_many.header("retry-after"), Some(&b"1"[..]));
+    assert_eq!(server.metric("watchers"), 64);
     // A client that goes makes room for another.
     all.pop();
-    wait_until("a place of a watcher", || watching(&server, "namespace=N").0 == 200);
+    wait_until("a place of a watcher", || server.metric("watchers") == 63);
+    assert_eq!(watching(&server, "namespace=N").0, 200);
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
     pub(super) connections: IntGauge,
+    pub(super) watchers: IntGauge,
     disconnected: IntCounter,
 }
 
@@ -60,6 +61,7 @@ impl Metrics {
                 .expect(good),
             sent_bytes: IntCounter::with_opts(options("sent_bytes_total", "Bytes of response bodies")).expect(good),
             connections: IntGauge::with_opts(options("connections", "Open connections")).expect(good),
+            watchers: IntGauge::with_opts(options("watchers", "Clients that watch a namespace")).expect(good),
             disconnected: IntCounter::with_opts(options(
                 "disconnected_total",
                 "Requests that ended without a response",
@@ -67,12 +69,13 @@ impl Metrics {
             .expect(good),
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 6] = [
+        let all: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.seconds.clone()),
             Box::new(metrics.received_bytes.clone()),
             Box::new(metrics.sent_bytes.clone()),
             Box::new(metrics.connections.clone()),
+            Box::new(metrics.watchers.clone()),
             Box::new(metrics.disconnected.clone()),
         ];
         for metric in all {

@@ -127,7 +127,11 @@ async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> 
         Err(error) => return response(error.status, PLAIN, format!("{}\n", error.message)),
     }
     let numbered = Arc::clone(shared);
-    match blocking(move || Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))).await {
+    let text = blocking(move || {
+        numbered.metrics.watchers.set(numbered.watchers.number());
+        Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))
+    });
+    match text.await {
         Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),
         Err(error) => response(error.status, PLAIN, error.message),
     }

@@ -42,6 +42,12 @@ impl Default for Watchers {
 }
 
 impl Watchers {
+    /// How many there are.
+    pub(super) fn number(&self) -> i64 {
+        let taken = WATCHERS_MAX.saturating_sub(self.places.available_permits());
+        i64::try_from(taken).unwrap_or(i64::MAX)
+    }
+
     /// A place for one more, taken until it is dropped.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
