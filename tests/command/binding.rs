@@ -173,7 +173,7 @@ fn expiry_has_rules_and_is_shown() {
     assert_eq!(put("").status, 200);
     assert_eq!(expiry(), None);
     let refused = |query: &str| at.refused("PUT", &format!("/k?urlencoded=true&{query}"), &[], b"v");
-    for ttl in ["0", "-1", "x"] {
+    for ttl in ["0", "-1", "x", ""] {
         assert_eq!(
             refused(&format!("expiration=4000000000&expiration_ttl={ttl}")),
             format!("400 Invalid expiration_ttl of {ttl}. Please specify integer greater than 0.")
@@ -342,6 +342,7 @@ fn listings_have_pages() {
         refused("key_count_limit=0"),
         "400 Invalid key_count_limit of 0. Please specify an integer greater than 0."
     );
+    assert!(refused("key_count_limit=").starts_with("400 Invalid key_count_limit"));
     let long = "p".repeat(513);
     assert_eq!(
         refused(&format!("prefix={long}")),
@@ -429,6 +430,7 @@ fn cache_ttl_is_checked_before_the_key_is_looked_up() {
         refused("29"),
         "400 Invalid cache_ttl of 29. Cache TTL must be at least 30."
     );
+    assert_eq!(refused(""), "400 Invalid cache_ttl of . Cache TTL must be at least 30.");
     assert_eq!(
         at.send("GET", "/missing?urlencoded=true&cache_ttl=30", &[], b"").status,
         404

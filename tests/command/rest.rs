@@ -344,10 +344,55 @@ fn lifetimes_are_told_by_code_and_words() {
             assert_eq!(refused(&format!("{query}={wrong}")).1, code, "{query}={wrong}");
         }
     }
+    // An empty number is no number: it may be an empty variable of a script.
+    for (query, code) in [
+        ("expiration=", 10033),
+        ("expiration_ttl=", 10034),
+        ("expiration_ttl", 10034),
+    ] {
+        assert_eq!(refused(query).1, code, "{query}");
+    }
+    for path in ["N/keys?limit=", "?page=", "?per_page="] {
+        assert_eq!(at.send("GET", path, &[], b"").status, 400, "{path}");
+    }
     assert_eq!(at.get("k").status, 404);
     // There is no limit before the year 33,658.
     at.done("PUT", "N/values/k?expiration=100000000000", b"v");
     assert_eq!(at.get("k").header("expiration"), Some(&b"100000000000"[..]));
+}
+
+#[test]
+fn what_a_put_does_not_have_is_ignored_and_told() {
+    let at = Api::new();
+    let told = |path: &str, body: &str| {
+        let answer = at.send("PUT", path, &[], body.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let messages = answer.json()["messages"].as_array().unwrap().clone();
+        let all = messages.iter().map(|message| message["message"].as_str().unwrap());
+        all.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told("N/values/k?expirationTtl=60&&ttl=60&expiration_ttl=600&ttl=1", "v"),
+        ["expirationTtl", "ttl"].map(|name| format!("the parameter {name} is unknown, and was ignored"))
+    );
+    assert!(at.get("k").header("expiration").is_some());
+    let pair = |key: u32, more: &str| format!("{{\"key\": \"{key}\", \"value\": \"v\"{more}}}");
+    let pairs = [
+        pair(1, ""),
+        pair(2, ", \"expirationTtl\": 60, \"x\": {\"key\": [1]}"),
+        pair(3, ", \"expirationTtl\": null"),
+    ];
+    assert_eq!(
+        told("N/bulk", &format!("[{}]", pairs.join(","))),
+        ["expirationTtl", "x"].map(|name| format!("the property \"{name}\" of a pair is unknown, and was ignored"))
+    );
+    assert_eq!((at.get("1").status, at.get("3").status), (200, 200));
+    let many: Vec<String> = (0..100).map(|n| pair(n, &format!(", \"p{n:02}\": 1"))).collect();
+    let messages = told("N/bulk", &format!("[{}]", many.join(",")));
+    assert_eq!(
+        (messages.len(), &messages[5][..]),
+        (6, "95 more unknown properties were ignored")
+    );
 }
 
 #[test]
@@ -413,7 +458,7 @@ fn a_bulk_put_is_done_as_a_whole_or_not_at_all() {
     let pairs = json!([
         { "key": "plain", "value": "text" },
         { "key": "bytes", "value": "AAH/", "base64": true },
-        { "key": "lives", "value": "v", "expiration_ttl": 3600, "metadata": { "a": [1] }, "colour": "red" },
+        { "key": "lives", "value": "v", "expiration_ttl": 3600, "metadata": { "a": [1] } },
         { "key": "until", "value": "v", "expiration": 4_000_000_000_u64 },
         { "key": "plain", "value": "the later one counts" },
     ]);

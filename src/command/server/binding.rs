@@ -26,16 +26,14 @@ use super::parse::encoding::{Query, decode};
 use super::parse::form;
 use super::parse::head::routed_method;
 use super::parse::rules::{self, ExpiryRules};
-use super::reading::Reading;
-use super::response::{ApiResponse, explain, response, set_etag, set_header, to_json};
+use super::reading::{METADATA_HEADER, Reading};
+use super::response::{ApiResponse, explain, response, set_etag, to_json};
 use super::shared::Shared;
-use super::writing::{Put, refuse_part};
+use super::writing::Put;
 use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
 const NAMESPACE_HEADER: &str = "x-kv-namespace";
-/// Metadata as JSON, in raw UTF-8.
-const METADATA_HEADER: &str = "cf-kv-metadata";
 const EXPIRATION_HEADER: &str = "cf-expiration";
 /// Longest reason phrase, in characters.
 const REASON_CHARACTERS_MAX: usize = 512;
@@ -153,7 +151,7 @@ fn key(head: &Parts) -> Result<Vec<u8>, ApiError> {
 
 fn parameter(head: &Parts, name: &str) -> Result<Option<String>, ApiError> {
     let query = Query::new(head.uri.query());
-    query.filled(name).map_err(|_| rules::undecodable_parameter(name))
+    query.text(name).map_err(|_| rules::undecodable_parameter(name))
 }
 
 fn get_plan(head: &Parts) -> Result<Plan, ApiError> {
@@ -171,7 +169,6 @@ fn put_plan(head: &Parts, expiry_rules: ExpiryRules) -> Result<Plan, ApiError> {
     }
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
     let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), expiry_rules)?;
-    refuse_part(&head.headers)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     Ok(Plan::Put(Put {
@@ -198,7 +195,7 @@ fn list_plan(head: &Parts) -> Result<Plan, ApiError> {
     Ok(Plan::List {
         limit: rules::page_limit(limit.as_deref(), "key_count_limit")?,
         prefix,
-        cursor: parameter(head, "cursor")?,
+        cursor: parameter(head, "cursor")?.filter(|cursor| !cursor.is_empty()),
     })
 }
 
@@ -210,7 +207,7 @@ async fn run(
 ) -> Result<ApiResponse, ApiError> {
     match plan {
         Plan::Get { key, reading } => {
-            blocking(move || get_response(namespace.get(&key)?.ok_or_else(not_found)?, &reading)).await
+            blocking(move || reading.response(namespace.get(&key)?.ok_or_else(not_found)?, EXPIRATION_HEADER)).await
         }
         Plan::Put(put) => {
             let mut body = unread.read(&holder, PUT_BYTES_MAX, Work::Value).await?;
@@ -248,20 +245,6 @@ async fn run(
 
 fn not_found() -> ApiError {
     ApiError::new(404, 10009, "Not Found")
-}
-
-fn get_response(value: Value, reading: &Reading) -> Result<ApiResponse, ApiError> {
-    let metadata = rules::metadata_json(value.metadata());
-    let expiry_ms = value.expiry_ms();
-    let mut response = reading.response(value)?;
-    if let Some(metadata) = metadata {
-        set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
-    }
-    if let Some(expiry_ms) = expiry_ms {
-        let seconds = rules::expiration_seconds(expiry_ms).to_string();
-        set_header(&mut response, EXPIRATION_HEADER, seconds.as_bytes());
-    }
-    Ok(response)
 }
 
 #[derive(Serialize)]

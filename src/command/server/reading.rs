@@ -8,8 +8,13 @@ use hyper::http::request::Parts;
 use super::conditions::{Conditions, NotRead, tag};
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
+use super::parse::rules;
 use super::range::{ByteRange, Part};
 use super::response::{ApiResponse, response, set_etag, set_header, value_response};
+
+/// The metadata that belong to a value, as JSON in raw UTF-8. In the REST API too, for the page:
+/// what an entity tag is of comes with it.
+pub(super) const METADATA_HEADER: &str = "cf-kv-metadata";
 
 /// What a request asks of the value besides its key.
 pub(super) struct Reading {
@@ -50,8 +55,10 @@ impl Reading {
             .map_or(Part::Whole, |range| range.part(length))
     }
 
-    /// May take some time: the digest of a long value.
-    pub(super) fn response(&self, value: Value) -> Result<ApiResponse, ApiError> {
+    /// May take some time: the digest of a long value. The expiry has another header in each
+    /// protocol.
+    pub(super) fn response(&self, value: Value, expiration_header: &'static str) -> Result<ApiResponse, ApiError> {
+        let (metadata, expiry_ms) = (rules::metadata_json(value.metadata()), value.expiry_ms());
         let etag = self.has_etag(&value).then(|| Etag::of_value(&value));
         let checked = etag.map_or(Ok(()), |etag| self.conditions.check_read(etag));
         let length = value.len();
@@ -70,6 +77,13 @@ impl Reading {
         set_header(&mut response, "accept-ranges", b"bytes");
         if let Some(etag) = etag {
             set_etag(&mut response, etag);
+        }
+        if let Some(metadata) = metadata {
+            set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
+        }
+        if let Some(expiry_ms) = expiry_ms {
+            let seconds = rules::expiration_seconds(expiry_ms).to_string();
+            set_header(&mut response, expiration_header, seconds.as_bytes());
         }
         Ok(response)
     }

@@ -3,26 +3,12 @@
 use std::time::Duration;
 
 use embercask::Namespace;
-use hyper::HeaderMap;
-use hyper::header::CONTENT_RANGE;
 
 use super::conditions::Conditions;
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
 use super::parse::rules::Expiration;
 use super::shared::Shared;
-
-/// Refuses a put of a part of a value, which would replace the whole by it.
-pub(super) fn refuse_part(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.contains_key(CONTENT_RANGE) {
-        true => Err(ApiError::new(
-            400,
-            10001,
-            "a part of a value (Content-Range) cannot be put; put the whole value",
-        )),
-        false => Ok(()),
-    }
-}
 
 /// A put of one value, besides the value.
 pub(super) struct Put {

@@ -90,13 +90,11 @@ impl Asked<'_> {
         Some(None)
     }
 
-    /// A parameter as text; an empty one counts as absent.
+    /// A parameter as text.
     #[expect(clippy::option_option, reason = "absent is not the same as wrong")]
     fn text(&self, name: &str) -> Option<Option<String>> {
         match self.bytes(name)? {
-            Some(bytes) => String::from_utf8(bytes)
-                .ok()
-                .map(|text| Some(text).filter(|text| !text.is_empty())),
+            Some(bytes) => String::from_utf8(bytes).ok().map(Some),
             None => Some(None),
         }
     }
@@ -141,7 +139,7 @@ impl Asked<'_> {
     }
 
     fn list(&self, keys: &Keys, limit: i64, prefix: &[u8]) -> Option<Does> {
-        if self.text("cursor")?.is_some() {
+        if self.text("cursor")?.is_some_and(|cursor| !cursor.is_empty()) {
             return Some(Does::Perhaps);
         }
         let found = keys.keys().filter(|key| key.starts_with(prefix)).take(limit as usize);

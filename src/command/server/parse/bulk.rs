@@ -4,10 +4,11 @@ use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::ignored::Ignored;
 use super::rules::{self, Expiration, ExpiryRules};
 use crate::common::base64;
 use crate::common::objects::{NamedKey, Object};
@@ -20,16 +21,72 @@ pub(crate) const GET_BODY_BYTES_MAX: usize = 1 << 20;
 /// Most keys of a bulk get.
 const GET_KEYS_MAX: usize = 100;
 
-/// A pair to put. Other properties are ignored.
-#[derive(Deserialize)]
+/// A pair to put.
 struct Pair {
     key: String,
     value: String,
-    #[serde(default)]
     base64: bool,
     expiration: Option<serde_json::Number>,
     expiration_ttl: Option<serde_json::Number>,
     metadata: Option<Box<RawValue>>,
+    /// Other properties.
+    ignored: Ignored,
+}
+
+/// Not derived: serde would keep the values of unknown properties in memory to tell their names.
+impl<'de> Deserialize<'de> for Pair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairVisitor)
+    }
+}
+
+struct PairVisitor;
+
+impl<'de> Visitor<'de> for PairVisitor {
+    type Value = Pair;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Pair, A::Error> {
+        /// Reads the value of a property that an object has once.
+        fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+            property: &mut Option<T>,
+            name: &'static str,
+            members: &mut A,
+        ) -> Result<(), A::Error> {
+            match property.replace(members.next_value()?) {
+                None => Ok(()),
+                Some(_) => Err(A::Error::duplicate_field(name)),
+            }
+        }
+        let (mut key, mut value, mut base64, mut metadata) = (None, None, None, None);
+        let (mut expiration, mut expiration_ttl, mut ignored) = (None, None, Ignored::default());
+        while let Some(name) = members.next_key::<String>()? {
+            match &name[..] {
+                "key" => once(&mut key, "key", &mut members)?,
+                "value" => once(&mut value, "value", &mut members)?,
+                "base64" => once(&mut base64, "base64", &mut members)?,
+                "expiration" => once(&mut expiration, "expiration", &mut members)?,
+                "expiration_ttl" => once(&mut expiration_ttl, "expiration_ttl", &mut members)?,
+                "metadata" => once(&mut metadata, "metadata", &mut members)?,
+                unknown => {
+                    members.next_value::<IgnoredAny>()?;
+                    ignored.add(unknown);
+                }
+            }
+        }
+        Ok(Pair {
+            key: key.ok_or_else(|| A::Error::missing_field("key"))?,
+            value: value.ok_or_else(|| A::Error::missing_field("value"))?,
+            base64: base64.unwrap_or_default(),
+            expiration: expiration.flatten(),
+            expiration_ttl: expiration_ttl.flatten(),
+            metadata: metadata.flatten(),
+            ignored,
+        })
+    }
 }
 
 /// A key to delete, in the form of a listing.
@@ -109,16 +166,24 @@ where
     }
 }
 
-/// Takes the pairs of a bulk put one by one; returns their number, or an error if any is invalid.
-pub(crate) fn puts(body: impl Read, expiry_rules: ExpiryRules, mut take: impl FnMut(Put)) -> Result<usize, ApiError> {
-    each(body, |index, Object(pair)| {
+/// Takes the pairs of a bulk put one by one; returns their number and their unknown properties, or
+/// an error if any is invalid.
+pub(crate) fn puts(
+    body: impl Read,
+    expiry_rules: ExpiryRules,
+    mut take: impl FnMut(Put),
+) -> Result<(usize, Ignored), ApiError> {
+    let mut ignored = Ignored::default();
+    let pairs = each(body, |index, pair: Pair| {
+        ignored.extend(&pair.ignored);
         let put = put_of(pair, expiry_rules).map_err(|error| ApiError {
             message: format!("item {index}: {}", error.message),
             ..error
         })?;
         take(put);
         Ok(())
-    })
+    });
+    pairs.map(|pairs| (pairs, ignored))
 }
 
 fn put_of(pair: Pair, expiry_rules: ExpiryRules) -> Result<Put, ApiError> {

@@ -44,9 +44,14 @@ impl<'a> Query<'a> {
         value.map(String::from_utf8).transpose().map_err(|_| Malformed)
     }
 
-    /// As [`Query::text`], but an empty parameter counts as absent.
-    pub(crate) fn filled(self, name: &str) -> Result<Option<String>, Malformed> {
-        Ok(self.text(name)?.filter(|value| !value.is_empty()))
+    /// The names of all parameters, decoded; of a malformed one, as it was sent.
+    pub(crate) fn names(self) -> impl Iterator<Item = String> + use<'a> {
+        let pairs = self.0.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| {
+            let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = decode(name, true).and_then(|name| String::from_utf8(name).ok());
+            decoded.unwrap_or_else(|| name.to_owned())
+        })
     }
 }
 
@@ -73,7 +78,6 @@ mod tests {
         let query = Query::new(Some("prefix=a+b%2B&empty=&flag&prefix=second&bad=%zz&bytes=%ff"));
         assert_eq!(query.text("prefix"), Ok(Some("a b+".to_owned())));
         assert_eq!(query.text("empty"), Ok(Some(String::new())));
-        assert_eq!(query.filled("empty"), Ok(None));
         assert_eq!(query.text("flag"), Ok(Some(String::new())));
         assert_eq!(query.text("absent"), Ok(None));
         assert_eq!(query.text("bad"), Err(Malformed));

@@ -6,6 +6,8 @@ use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use memchr::memmem;
 
+use super::ignored::Ignored;
+use super::members::{self, Members};
 use super::parameters::WithParameters;
 use super::rules;
 use crate::planted::{Planted, planted};
@@ -16,9 +18,12 @@ use crate::server::error::ApiError;
 pub(crate) struct Form {
     pub(crate) value: Bytes,
     pub(crate) metadata: Option<Bytes>,
-    /// A part that means something elsewhere, and was ignored here.
-    pub(crate) misplaced: Option<&'static str>,
+    /// What the client should know, although the form could be read.
+    pub(crate) messages: Vec<String>,
 }
+
+/// Longest head of a part, in bytes: it is read as a whole.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 
 fn unreadable(what: &str) -> ApiError {
     ApiError::new(400, 10012, format!("the multipart body could not be parsed: {what}"))
@@ -65,47 +70,58 @@ pub(crate) fn boundary(headers: &HeaderMap) -> Result<Option<String>, ApiError> 
     Ok(Some(boundary.to_owned()))
 }
 
-/// Reads a form. Parts with other names are ignored.
+/// Reads a form. Parts with other names are ignored, and told.
 pub(crate) fn read(body: &Bytes, boundary: &str) -> Result<Form, ApiError> {
-    let (mut value, mut metadata, mut misplaced, mut members) = (None, None, None, None);
+    let (mut value, mut metadata) = (None, None);
+    let (mut members, mut ignored) = (Members::default(), Ignored::default());
     for part in Parts::of(body, boundary)? {
         let (name, content) = part.map_err(unreadable)?;
-        let of_one = |earlier: &mut Option<Bytes>| match earlier.replace(content) {
-            None => Ok(()),
-            Some(_) => Err(unreadable("it has two parts of the same name: send one")),
+        let earlier = match &name[..] {
+            "value" => value.replace(content),
+            "metadata" => metadata.replace(content),
+            name => {
+                match members::path(name, "metadata") {
+                    Some(path) => members.add(&path, &content),
+                    None => ignored.add(name),
+                }
+                None
+            }
         };
-        match &name[..] {
-            "value" => of_one(&mut value)?,
-            "metadata" => of_one(&mut metadata)?,
-            "expiration" => misplaced = Some("expiration"),
-            "expiration_ttl" => misplaced = Some("expiration_ttl"),
-            name if is_member(name, "metadata") => members = Some("metadata"),
-            name if is_member(name, "value") => members = Some("value"),
-            _ => {}
+        if earlier.is_some() {
+            return Err(unreadable("it has two parts of the same name: send one"));
         }
     }
-    if members == Some("metadata") {
-        return Err(not_json("its members came as parts of their own; send one part"));
-    }
     let Some(value) = value else {
-        let hint = members.map_or(
-            "",
-            |_| ": its members came as parts of their own; send one part, such as JSON text",
-        );
-        let message = format!("the multipart field \"value\" is missing{hint}");
+        let message = "the multipart field \"value\" is missing: send its bytes, or text, as one part of this name";
         return Err(ApiError::new(400, 10047, message));
     };
+    let mut messages = ignored.messages(told, "parts were ignored");
+    if members.are_some() {
+        messages.push(match metadata {
+            None => format!("{TAKEN_APART} put together as an object of texts: {ONE_PART}"),
+            Some(_) => format!("{TAKEN_APART} ignored beside the part metadata"),
+        });
+        if metadata.is_none() {
+            metadata = Some(members.json()?.into());
+        }
+    }
     Ok(Form {
         value,
         metadata,
-        misplaced,
+        messages,
     })
 }
 
-/// Whether a part is a member of an object that the client took apart, such as `metadata[a]`.
-fn is_member(name: &str, object: &str) -> bool {
-    name.strip_prefix(object)
-        .is_some_and(|rest| rest.starts_with(['[', '.']))
+const TAKEN_APART: &str = "metadata came as parts of its members, such as metadata[a], which were";
+const ONE_PART: &str = "to keep numbers, true, false and null, send one part with JSON.stringify(metadata)";
+
+/// The message about a part that was ignored.
+fn told(name: &str) -> String {
+    let hint = match name {
+        "expiration" | "expiration_ttl" => ": give it as a parameter of the address",
+        _ => "",
+    };
+    format!("the part {name} was ignored{hint}")
 }
 
 fn not_json(what: &str) -> ApiError {
@@ -179,7 +195,8 @@ impl<'a> Parts<'a> {
                 "a boundary is not alone on a line that ends with CR LF"
             });
         }
-        let head_length = memmem::find(rest, b"\r\n\r\n").ok_or("the head of a part does not end")?;
+        let heads = rest.get(..HEAD_BYTES_MAX).unwrap_or(rest);
+        let head_length = memmem::find(heads, b"\r\n\r\n").ok_or("the head of a part does not end in 16 KiB")?;
         let name = part_name(rest.get(2..head_length).unwrap_or_default())?;
         // From the line break before the content: a boundary right behind the head ends no content.
         let content_at = head_at + head_length + 4;

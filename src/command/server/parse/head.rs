@@ -129,6 +129,7 @@ fn check_codings(headers: &HeaderMap, method: &Method) -> Result<(), ApiError> {
         return Err(ApiError::new(415, 10001, message));
     }
     if *method == Method::PUT && headers.contains_key(CONTENT_RANGE) {
+        // A part would replace the whole.
         return Err(wrong("Content-Range is not supported: send the whole value"));
     }
     Ok(())

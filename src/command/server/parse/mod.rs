@@ -5,5 +5,7 @@ pub(crate) mod bulk;
 pub(crate) mod encoding;
 pub(crate) mod form;
 pub(crate) mod head;
+pub(crate) mod ignored;
+mod members;
 mod parameters;
 pub(crate) mod rules;

@@ -17,7 +17,7 @@ const STORED_KEY_BYTES_MAX: usize = Limits::ENGINE.key_bytes_max;
 /// Largest value, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = Limits::WORKERS_KV.value_bytes_max;
 /// Longest metadata, in bytes.
-const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
+pub(crate) const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
 /// Most keys on a page of a listing.
 pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
 /// Shortest lifetime, in seconds, unless the owner of the server has set another.
@@ -184,13 +184,17 @@ pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError>
     }
     let length = metadata.len();
     if length > METADATA_BYTES_MAX {
-        let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
-        return Err(ApiError::new(413, 10147, message));
+        return Err(long_metadata(length));
     }
     match serde_json::from_slice::<&RawValue>(metadata) {
         Ok(json) => Ok(Some(metadata).filter(|_| json.get() != "null")),
         Err(_) => Err(ApiError::new(400, 10147, "metadata must be valid json")),
     }
+}
+
+pub(crate) fn long_metadata(length: usize) -> ApiError {
+    let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
+    ApiError::new(413, 10147, message)
 }
 
 /// Checks the length of a value.

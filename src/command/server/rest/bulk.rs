@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::RequestContext;
-use super::envelope::{JSON, success};
+use super::envelope::{JSON, success_with_messages};
 use crate::server::blocking::blocking;
 use crate::server::body::{Body, Unread, Work};
 use crate::server::error::ApiError;
@@ -40,8 +40,14 @@ fn whole(body: &mut Body) -> Result<impl Read, ApiError> {
     body.reader().ok_or_else(too_large)
 }
 
-fn done(items: usize) -> ApiResponse {
-    success(&serde_json::json!({ "successful_key_count": items, "unsuccessful_keys": [] }))
+fn done(items: usize, messages: &[String]) -> ApiResponse {
+    let result = serde_json::json!({ "successful_key_count": items, "unsuccessful_keys": [] });
+    success_with_messages(&result, messages)
+}
+
+/// The message about a property that pairs do not have.
+fn told(name: &str) -> String {
+    format!("the property \"{name}\" of a pair is unknown, and was ignored")
 }
 
 impl RequestContext<'_> {
@@ -54,14 +60,14 @@ impl RequestContext<'_> {
         let answered = blocking(move || {
             let mut batch = shared.store.batch();
             batch.durability(shared.durability);
-            let puts = bulk::puts(whole(&mut body)?, shared.expiry_rules(), |put| {
+            let (puts, ignored) = bulk::puts(whole(&mut body)?, shared.expiry_rules(), |put| {
                 let options = shared.put_options(put.expiration, put.metadata.as_deref());
                 batch.put_with(&namespace, &put.key, &put.value, options);
             })?;
             if puts > 0 {
                 batch.commit()?;
             }
-            Ok(done(puts))
+            Ok(done(puts, &ignored.messages(told, "unknown properties were ignored")))
         });
         answered.await.map_err(|error| error.of(OPERATION))
     }
@@ -81,7 +87,7 @@ impl RequestContext<'_> {
             if names > 0 {
                 batch.commit()?;
             }
-            Ok(done(names))
+            Ok(done(names, &[]))
         });
         answered.await.map_err(|error| error.of(OPERATION))
     }

@@ -119,9 +119,9 @@ impl RequestContext<'_> {
         }
     }
 
-    /// A query parameter; None if it is absent or empty.
+    /// A query parameter, perhaps empty.
     fn parameter(&self, name: &str) -> Result<Option<String>, ApiError> {
         let query = Query::new(self.head.uri.query());
-        query.filled(name).map_err(|_| rules::undecodable_parameter(name))
+        query.text(name).map_err(|_| rules::undecodable_parameter(name))
     }
 }

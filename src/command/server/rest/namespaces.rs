@@ -12,6 +12,7 @@ use crate::common::statistics;
 use crate::server::blocking::blocking;
 use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
+use crate::server::parse::ignored::Ignored;
 use crate::server::response::ApiResponse;
 use crate::server::shared::Shared;
 
@@ -47,19 +48,16 @@ struct Titled {
     title: Option<String>,
 }
 
-/// Most properties that are told one by one.
-const TOLD_MAX: usize = 5;
-
 /// What the client asked for and does not get, such as a `jurisdiction`.
 fn not_kept(members: &MemberNames) -> Vec<String> {
-    let others: Vec<&String> = members.0.iter().filter(|name| *name != "title").collect();
-    let mut told: Vec<String> = (others.iter().take(TOLD_MAX))
-        .map(|name| format!("the property \"{name:.100}\" is not kept: a namespace has only a title"))
-        .collect();
-    if let Some(more @ 1..) = others.len().checked_sub(TOLD_MAX) {
-        told.push(format!("{more} more properties are not kept"));
-    }
-    told
+    let mut ignored = Ignored::default();
+    members
+        .0
+        .iter()
+        .filter(|name| *name != "title")
+        .for_each(|name| ignored.add(name));
+    let tell = |name: &str| format!("the property \"{name}\" is not kept: a namespace has only a title");
+    ignored.messages(tell, "properties are not kept")
 }
 
 /// The title in a body, and messages about what else is in it.

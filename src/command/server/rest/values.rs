@@ -9,14 +9,13 @@ use crate::server::body::{Unread, Work};
 use crate::server::conditions::Conditions;
 use crate::server::error::ApiError;
 use crate::server::listing::{listed, page, response_bytes};
+use crate::server::parse::encoding::Query;
 use crate::server::parse::form::{self, Form};
+use crate::server::parse::ignored::Ignored;
 use crate::server::parse::rules;
 use crate::server::reading::Reading;
-use crate::server::response::{ApiResponse, response, set_etag, set_header};
-use crate::server::writing::{Put, refuse_part};
-
-/// The metadata that belong to a value, as JSON in UTF-8.
-const METADATA_HEADER: &str = "cf-kv-metadata";
+use crate::server::response::{ApiResponse, response, set_etag};
+use crate::server::writing::Put;
 
 fn not_found(operation: &str) -> ApiError {
     ApiError::new(404, 10009, "key not found").of(operation)
@@ -30,18 +29,7 @@ impl RequestContext<'_> {
         let reading = Reading::of(self.head).map_err(|error| error.of(OPERATION))?;
         blocking(move || {
             let value = namespace.get(&key)?.ok_or_else(|| not_found(OPERATION))?;
-            let expiry_ms = value.expiry_ms();
-            let metadata = rules::metadata_json(value.metadata());
-            let mut response = reading.response(value)?;
-            if let Some(metadata) = metadata {
-                // As in the binding protocol: what belongs to the value and its ETag, for the page.
-                set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
-            }
-            if let Some(expiry_ms) = expiry_ms {
-                let seconds = rules::expiration_seconds(expiry_ms).to_string();
-                set_header(&mut response, "expiration", seconds.as_bytes());
-            }
-            Ok(response)
+            reading.response(value, "expiration")
         })
         .await
     }
@@ -60,7 +48,6 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
         let of_operation = |error: ApiError| error.of(OPERATION);
-        refuse_part(&self.head.headers).map_err(of_operation)?;
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.expiry_rules())
             .map_err(of_operation)?;
@@ -80,14 +67,14 @@ impl RequestContext<'_> {
         let Form {
             value,
             metadata,
-            misplaced,
+            messages: of_form,
         } = match boundary {
             Some(boundary) => form::read(&bytes, &boundary).map_err(of_operation)?,
             // Any other body is the value itself.
             None => Form {
                 value: bytes,
                 metadata: None,
-                misplaced: None,
+                messages: Vec::new(),
             },
         };
         let metadata = metadata.as_deref().map(form::check_metadata).transpose();
@@ -105,13 +92,24 @@ impl RequestContext<'_> {
             put.run(&shared, &namespace, &value)
         });
         let etag = etag.await?;
-        let ignored =
-            misplaced.map(|name| format!("the part {name} was ignored: give it as a parameter of the address"));
-        let mut response = success_with_messages(&(), &Vec::from_iter(ignored));
+        let messages = [of_form, self.unknown_parameters()].concat();
+        let mut response = success_with_messages(&(), &messages);
         if let Some(etag) = etag {
             set_etag(&mut response, etag);
         }
         Ok(response)
+    }
+
+    /// Messages about the parameters of a put that it does not have.
+    fn unknown_parameters(&self) -> Vec<String> {
+        let mut ignored = Ignored::default();
+        for name in Query::new(self.head.uri.query()).names() {
+            if !["expiration", "expiration_ttl"].contains(&&*name) {
+                ignored.add(&name);
+            }
+        }
+        let tell = |name: &str| format!("the parameter {name} is unknown, and was ignored");
+        ignored.messages(tell, "parameters were ignored")
     }
 
     pub(super) async fn delete(&self) -> Result<ApiResponse, ApiError> {
@@ -131,7 +129,7 @@ impl RequestContext<'_> {
         let limit = rules::page_limit(self.parameter("limit")?.as_deref(), "limit").map_err(of_operation)?;
         let prefix = self.parameter("prefix")?.unwrap_or_default();
         rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;
-        let cursor = self.parameter("cursor")?;
+        let cursor = self.parameter("cursor")?.filter(|cursor| !cursor.is_empty());
         let memory = self
             .shared
             .body_memory

@@ -11,9 +11,9 @@ use crate::server::watching::{Events, HEARTBEAT};
 impl RequestContext<'_> {
     /// The changes of a namespace, as server-sent events.
     pub(super) async fn watch(&self) -> Result<ApiResponse, ApiError> {
-        let named = self.parameter("namespace")?;
-        let named =
-            named.ok_or_else(|| ApiError::new(400, 10001, "the parameter namespace must name one, by its id"))?;
+        let named = self.parameter("namespace")?.filter(|named| !named.is_empty());
+        let named = named
+            .ok_or_else(|| ApiError::new(400, 10001, "the parameter namespace must name one, by its id or title"))?;
         let prefix = Query::new(self.head.uri.query()).get("prefix");
         let prefix = prefix
             .map_err(|_| rules::undecodable_parameter("prefix"))?

@@ -104,7 +104,30 @@ fn a_form_is_read_to_its_last_boundary() {
     }
     let others = VALUE.replace("\"value\"", "\"expiration_ttl\"") + &VALUE.replace("\"value\"", "\"x[y]\"");
     let form = read_text(&format!("{others}{VALUE}--B--")).unwrap();
-    assert_eq!((&form.value[..], form.misplaced), (&b"v"[..], Some("expiration_ttl")));
+    assert_eq!(form.value, "v");
+    let told = [
+        "the part expiration_ttl was ignored: give it as a parameter of the address",
+        "the part x[y] was ignored",
+    ];
+    assert_eq!(form.messages, told);
+}
+
+#[test]
+fn metadata_that_were_taken_apart_are_put_together_unless_they_came_whole() {
+    let part = |name: &str| VALUE.replace("\"value\"", &format!("\"{name}\""));
+    let members = part("metadata[a]") + &part("metadata[b][]");
+    let form = read_text(&format!("{members}{VALUE}--B--")).unwrap();
+    assert_eq!(form.metadata.as_deref(), Some(&b"{\"a\":\"v\",\"b\":[\"v\"]}"[..]));
+    let [message] = &form.messages[..] else {
+        panic!("{form:?}")
+    };
+    assert!(message.contains("JSON.stringify"), "{message}");
+    let form = read_text(&format!("{members}{}{VALUE}--B--", part("metadata"))).unwrap();
+    assert_eq!(form.metadata.as_deref(), Some(&b"v"[..]));
+    assert!(
+        form.messages[0].contains("ignored beside the part metadata"),
+        "{form:?}"
+    );
 }
 
 #[test]
@@ -157,10 +180,13 @@ fn what_is_wrong_with_a_form_is_told() {
         ),
         ("--B--\r\n".to_owned(), "\"value\" is missing"),
         (format!("{metadata}--B--"), "\"value\" is missing"),
-        (VALUE.replace("\"value\"", "\"value[a]\"") + "--B--", "members"),
         (
-            VALUE.replace("\"value\"", "\"metadata[a][]\"") + VALUE + "--B--",
-            "JSON.stringify",
+            VALUE.replace("\"value\"", "\"value[a]\"") + "--B--",
+            "as one part of this name",
+        ),
+        (
+            format!("--B\r\nX: {}\r\n{}", "x".repeat(16 << 10), &VALUE[5..]) + "--B--",
+            "does not end in 16 KiB",
         ),
     ] {
         let error = read_text(&body).expect_err(&body);
