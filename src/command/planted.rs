@@ -144,6 +144,11 @@ breakages! {
     RepeatConditionalPut,
     /// A conditional put is sent to a server that ignores conditions.
     OverwriteUnjudged,
+    /// A page of a proxy counts as the server's answer to a write.
+    TrustAnyAnswer,
+    /// An import into a server sets the default lifetime of a namespace before its keys, which then
+    /// expire by it.
+    DefaultTtlBeforeKeys,
 }
 
 /// Whether this is broken in this build and this process.

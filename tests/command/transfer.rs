@@ -120,6 +120,18 @@ fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
     named(&output.stderr, &["rich"]);
     assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "4\n");
 
+    let keys = ["get", "-n", "N", "first", "plain\u{1b}[2J", "no", "rich", "last"];
+    let output = at.run(keys);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(
+        output.stdout,
+        b"==> first <==\nthe value of first\n==> last <==\nthe value of last\n"
+    );
+    named(&output.stderr, &["plain\u{1b}[2J", "rich"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no key \"no\""));
+    let told = at.fails(3, ["get", "-n", "N", "rich"]);
+    assert!(told.starts_with("error: ") && told.contains("key \"rich\""), "{told}");
+
     let output = at.run(["export", "all"]);
     assert_eq!(output.status.code(), Some(3));
     named(&output.stderr, &["plain\u{1b}[2J", "rich"]);

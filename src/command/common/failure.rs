@@ -149,6 +149,17 @@ impl Failure {
         }
     }
 
+    /// Whether stored data are damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Failure::Told {
+                status: status::DAMAGED,
+                ..
+            }
+        )
+    }
+
     /// Whether the user stopped the command.
     pub(crate) fn is_stop(&self) -> bool {
         matches!(

@@ -119,13 +119,14 @@ fn a_damaged_key_is_named_and_the_others_are_read() {
         server,
     };
     std::fs::write(remote.at.path("keys"), "[\"a\",\"b\",\"c\"]").unwrap();
-    let lines: [&[&str]; 3] = [
+    let lines: [&[&str]; 5] = [
         &["bulk", "get", "-n", "N", "keys"],
-        &["key", "list", "-n", "N", "--values", "--text", "--json"],
+        &["key", "list", "-n", "N", "--values", "--json"],
         &["export", "-"],
+        &["get", "-n", "N", "a", "b", "c"],
+        &["get", "-n", "N", "a", "b", "c", "--json"],
     ];
     for line in lines {
-        let line: Vec<&str> = line.iter().copied().filter(|word| *word != "--text").collect();
         let output = remote.run(line.iter().copied());
         let (out, told) = (
             String::from_utf8(output.stdout).unwrap(),
@@ -138,5 +139,10 @@ fn a_damaged_key_is_named_and_the_others_are_read() {
             "{out}"
         );
     }
-    remote.fails(3, ["key", "get", "-n", "N", "b"]);
+    let told = remote.fails(3, ["key", "get", "-n", "N", "b"]);
+    assert!(told.starts_with("error: the key \"b\""), "{told}");
+    // Its key can be read.
+    assert_eq!(remote.text(["exists", "-n", "N", "b"]), "true\n");
+    remote.done(["delete", "-n", "N", "b"]);
+    remote.fails(1, ["exists", "-n", "N", "b", "--quiet"]);
 }

@@ -199,6 +199,115 @@ fn errors_are_told_in_plain_words() {
 }
 
 #[test]
+fn an_answer_of_something_else_is_no_success() {
+    // The page of a proxy or of a login, with the status of success.
+    let page = || response("200 OK", "Content-Type: text/html\r\n", "<html>log in</html>");
+    let info = || good(&format!("{{\"id\":\"{ID}\",\"title\":\"N\"}}"));
+    let lines: [(&[&str], Vec<Deed>); 7] = [
+        (&["put", "--namespace-id", ID, "k", "v"], vec![page()]),
+        (&["get", "--namespace-id", ID, "k"], vec![page()]),
+        (&["get", "--namespace-id", ID, "k", "--json"], vec![page()]),
+        (&["delete", "--namespace-id", ID, "k"], vec![good("null"), page()]),
+        (&["ns", "delete", "--namespace-id", ID, "-y"], vec![info(), page()]),
+        (
+            &["ns", "rename", "--namespace-id", ID, "--new-name", "M"],
+            vec![info(), page()],
+        ),
+        (&["ns", "create", "M"], vec![page()]),
+    ];
+    for (line, deeds) in lines {
+        let asked = deeds.len();
+        let (url, requests) = plays(deeds);
+        let told = Workplace::new().fails(2, ["--url", &url].iter().chain(line).copied());
+        assert!(
+            told.contains("does not answer as the REST API") && told.contains("hint: "),
+            "{line:?}: {told}"
+        );
+        assert_eq!(requests.into_iter().count(), asked, "{line:?}");
+    }
+    let unsuccessful = response(
+        "200 OK",
+        "",
+        "{\"success\":false,\"errors\":[{\"code\":1,\"message\":\"not today\"}]}",
+    );
+    let (url, _requests) = plays(vec![unsuccessful]);
+    let (status, told) = put(&url, &["v"]);
+    assert!(status == 2 && told.contains("not today"), "{told}");
+    let (url, _requests) = plays((0..5).map(|_| Says("SSH-2.0-another\r\n".to_owned())).collect());
+    let (status, told) = put(&url, &["v"]);
+    assert!(status == 5 && told.contains("does not speak HTTP"), "{told}");
+}
+
+/// The answers to what `key rename` asks before it writes: whether conditions are judged, whether
+/// the namespace has a default lifetime, and what the old key has.
+fn before_renaming() -> Vec<Deed> {
+    let value = "ETag: \"old\"\r\nExpiration: 4000000000\r\n";
+    vec![
+        refused("400 Bad Request", 10001, "conditions are for single values"),
+        refused("404 Not Found", 7003, "Could not route"),
+        response("200 OK", value, "value"),
+        good("{\"m\":1}"),
+    ]
+}
+
+const RENAME: [&str; 6] = ["key", "rename", "--namespace-id", ID, "old", "new"];
+
+#[test]
+fn a_key_that_is_written_while_it_is_renamed_keeps_what_was_written() {
+    let written = "{\"result\":null,\"success\":true,\"errors\":[],\"messages\":[]}";
+    let put = || response("200 OK", "ETag: \"new\"\r\n", written);
+    let changed = || refused("412 Precondition Failed", 10001, "Precondition Failed");
+    let mut deeds = before_renaming();
+    // Another client deletes the old key: what was put under the new one goes again.
+    deeds.extend([
+        put(),
+        changed(),
+        good("null"),
+        refused("404 Not Found", 10009, "key not found"),
+    ]);
+    let (url, requests) = plays(deeds);
+    let told = Workplace::new().fails(1, ["--url", &url].iter().chain(&RENAME).copied());
+    assert!(told.contains("no key \"old\""), "{told}");
+    let requests: Vec<_> = requests.into_iter().collect();
+    let is = |at: usize, first: &str, header: &str| {
+        let (line, headers) = &requests[at];
+        assert!(line.starts_with(first) && headers.contains(header), "{line} {headers}");
+    };
+    assert_eq!(requests.len(), 8);
+    assert!(
+        requests[4].0.contains("/values/new?expiration=4000000000 "),
+        "{requests:?}"
+    );
+    is(4, "PUT ", "if-none-match: *");
+    is(4, "PUT ", "multipart/form-data");
+    is(5, "DELETE ", "if-match: \"old\"");
+    is(6, "DELETE ", "if-match: \"new\"");
+    // Its outcome is unknown, so that the deletion is not repeated, and nothing is undone.
+    let (url, requests) = plays(before_renaming().into_iter().chain([put(), Leaves]).collect());
+    let told = Workplace::new().fails(5, ["--url", &url].iter().chain(&RENAME).copied());
+    assert!(
+        told.contains("is unknown") && told.contains("the old one may still be there"),
+        "{told}"
+    );
+    assert_eq!(requests.into_iter().count(), 6);
+}
+
+#[test]
+fn what_needs_conditions_is_refused_by_a_server_that_ignores_them() {
+    let ignores = || good("{\"values\":{\"a\":null}}");
+    let expire = ["key", "expire", "--namespace-id", ID, "k", "--ttl", "1h"];
+    for (line, what) in [(&RENAME[..], "`key rename`"), (&expire[..], "`key expire`")] {
+        let (url, requests) = plays(vec![ignores()]);
+        let told = Workplace::new().fails(2, ["--url", &url].iter().chain(line).copied());
+        assert!(
+            told.contains(&format!("{what} does not work with --url: {url} does not judge")) && told.contains("hint: "),
+            "{told}"
+        );
+        assert_eq!(requests.into_iter().count(), 1, "{what}");
+    }
+}
+
+#[test]
 fn keys_are_counted_by_a_server_that_does_and_else_one_by_one() {
     let line = |url: &str| Workplace::new().text(["--url", url, "key", "list", "--namespace-id", ID, "--count"]);
     let (url, _requests) = plays(vec![good("{\"count\": 1234567}")]);

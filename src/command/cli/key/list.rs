@@ -37,7 +37,6 @@ pub(super) fn list(session: &Session, arguments: &List) -> Outcome {
     }
     let mut style = Style::of(arguments);
     let mut damaged = 0;
-    style.begin(&mut out)?;
     walk.all(&mut |entry| {
         if let Some(error) = entry.error() {
             damaged += 1;
@@ -99,10 +98,6 @@ impl Walk {
         }
         if arguments.values {
             list = list.with_values();
-        }
-        if let Some(cursor) = &arguments.cursor {
-            // One of another listing is refused before anything is printed.
-            list.clone().page_size(1).cursor(cursor).page()?;
         }
         Ok(Walk {
             list: list.page_size(PAGE_KEYS),
@@ -180,7 +175,8 @@ impl Walk {
 
 /// Output format of a listing.
 pub(crate) enum Style {
-    /// A JSON array, as wrangler prints it.
+    /// A JSON array, as wrangler prints it. It is begun with its first key, so that nothing is
+    /// printed if there is none because of a failure.
     Array {
         empty: bool,
         values: bool,
@@ -209,13 +205,6 @@ impl Style {
         }
     }
 
-    pub(crate) fn begin(&self, out: &mut dyn Write) -> Outcome {
-        match self {
-            Style::Array { .. } => Ok(out.write_all(b"[")?),
-            Style::Lines { .. } | Style::Text { .. } => Ok(()),
-        }
-    }
-
     pub(crate) fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> Outcome {
         let shown = |values| match values {
             true => entry,
@@ -223,7 +212,7 @@ impl Style {
         };
         match self {
             Style::Array { empty, values } => {
-                out.write_all(if *empty { b"\n  " } else { b",\n  " })?;
+                out.write_all(if *empty { b"[\n  " } else { b",\n  " })?;
                 *empty = false;
                 json(out, &ListedKey::of(&shown(*values)))
             }
@@ -237,7 +226,7 @@ impl Style {
 
     pub(crate) fn end(&self, out: &mut dyn Write) -> Outcome {
         match self {
-            Style::Array { empty: true, .. } => Ok(out.write_all(b"]\n")?),
+            Style::Array { empty: true, .. } => Ok(out.write_all(b"[]\n")?),
             Style::Array { .. } => Ok(out.write_all(b"\n]\n")?),
             Style::Lines { .. } | Style::Text { .. } => Ok(()),
         }

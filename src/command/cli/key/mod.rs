@@ -2,7 +2,7 @@
 
 mod lifetime;
 pub(super) mod list;
-mod rename;
+pub(super) mod rename;
 pub(super) mod watch;
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ use crate::cli::limits;
 use crate::cli::output::{ListedKey, json_line, stdout};
 use crate::cli::session::Session;
 use crate::cli::writer::Lifetime;
-use crate::common::failure::{Failure, Outcome};
+use crate::common::failure::{Failure, Outcome, status};
 use crate::common::parse::Format;
 use crate::common::text::{escape, escape_short, is_deceptive};
 
@@ -131,6 +131,11 @@ pub(super) fn read(path: &Path) -> Outcome<Vec<u8>> {
     Ok(content)
 }
 
+/// The failure of a change that begins again whenever another has written the key meanwhile.
+pub(super) fn written_meanwhile() -> Failure {
+    Failure::no("other writes of the key came in between each time", "try again")
+}
+
 /// The failure for a condition that does not hold.
 fn conflict(error: Error) -> Failure {
     match error {
@@ -146,7 +151,7 @@ fn conflict(error: Error) -> Failure {
 fn get(session: &Session, arguments: &Get) -> Outcome {
     let keys = parse_all(arguments.key_format, &arguments.keys)?;
     let namespace = session.namespace_to_read(&arguments.target)?;
-    each(&keys, &namespace.name(), |key| match namespace.get(key)? {
+    each(session, &keys, &namespace.name(), |key| match namespace.get(key)? {
         None => Ok(false),
         Some(value) => print(session, arguments, &Entry::of_value(key, &value)).map(|()| true),
     })
@@ -177,19 +182,33 @@ pub(super) fn parse_all(format: Format, keys: &[OsString]) -> Outcome<Vec<Vec<u8
     keys.iter().map(|key| format.parse(key)).collect()
 }
 
-/// Does something with each key; it returns whether the key was there. One that was not is told,
-/// and the others follow.
-pub(super) fn each(keys: &[Vec<u8>], namespace: &str, mut act: impl FnMut(&[u8]) -> Outcome<bool>) -> Outcome {
-    let mut outcome = Ok(());
+/// Does something with each key; it returns whether the key was there. One that was not, or that is
+/// damaged, is told, and the others follow.
+pub(super) fn each(
+    session: &Session,
+    keys: &[Vec<u8>],
+    namespace: &str,
+    mut act: impl FnMut(&[u8]) -> Outcome<bool>,
+) -> Outcome {
+    let (mut outcome, mut damaged) = (Ok(()), 0);
     for key in keys {
-        if act(key)? {
-            continue;
-        }
-        if let Err(before) = std::mem::replace(&mut outcome, Err(absent(key, namespace))) {
-            let _ = before.report();
+        match act(key) {
+            Ok(true) => {}
+            Ok(false) => {
+                let _ = absent(key, namespace).report();
+                outcome = Err(Failure::Silent(status::NO));
+            }
+            Err(failure) if failure.is_damage() && keys.len() > 1 => {
+                damaged += 1;
+                session.tell_damage(failure.message());
+            }
+            Err(failure) => return Err(failure),
         }
     }
-    outcome
+    match damaged {
+        0 => outcome,
+        _ => Err(Failure::damaged_keys(damaged, "they are left out")),
+    }
 }
 
 /// A value in the requested format; without one, a value that is not text is escaped on a terminal.
@@ -221,7 +240,7 @@ fn delete(session: &Session, arguments: &Delete) -> Outcome {
     }
     let namespace = session.namespace(&arguments.target)?;
     let condition = arguments.if_sequence.map(Condition::Sequence);
-    each(&keys, &namespace.name(), |key| {
+    each(session, &keys, &namespace.name(), |key| {
         let deleted = namespace
             .delete_with(key, condition, Some(arguments.class.durability()))
             .map_err(conflict)?;

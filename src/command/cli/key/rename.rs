@@ -2,7 +2,7 @@
 
 use embercask::{Condition, Durability, ErrorKind, Namespace, PutOptions};
 
-use super::{SHOWN_MAX, absent};
+use super::{SHOWN_MAX, absent, written_meanwhile};
 use crate::cli::arguments::Rename;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
@@ -15,24 +15,38 @@ const ATTEMPTS_MAX: usize = 1000;
 pub(super) fn rename(session: &Session, arguments: &Rename) -> Outcome {
     let old = arguments.key_format.parse(&arguments.old)?;
     let new = arguments.key_format.parse(&arguments.new)?;
-    if old == new {
-        return Err(Failure::usage("the two keys are the same", ""));
-    }
+    check_differ([&old, &new])?;
     let namespace = session.namespace(&arguments.target)?;
     let durability = arguments.class.durability();
     match rename_key(&namespace, [&old, &new], arguments.force, durability)? {
-        Renamed::Done => session.say(format_args!(
-            "Renamed the key \"{}\" of \"{}\" to \"{}\".",
-            escape_short(&old, SHOWN_MAX),
-            namespace.name(),
-            escape_short(&new, SHOWN_MAX)
-        )),
+        Renamed::Done => told(session, &namespace.name(), [&old, &new]),
         Renamed::Absent => Err(absent(&old, &namespace.name())),
-        Renamed::Taken => Err(Failure::no(
-            format!("there is already a key \"{}\"", escape_short(&new, SHOWN_MAX)),
-            "--force replaces it",
-        )),
+        Renamed::Taken => Err(taken(&new)),
     }
+}
+
+pub(in crate::cli) fn check_differ([old, new]: [&[u8]; 2]) -> Outcome {
+    match old == new {
+        true => Err(Failure::usage("the two keys are the same", "")),
+        false => Ok(()),
+    }
+}
+
+/// Says that a key was renamed.
+pub(in crate::cli) fn told(session: &Session, namespace: &str, [old, new]: [&[u8]; 2]) -> Outcome {
+    session.say(format_args!(
+        "Renamed the key \"{}\" of \"{namespace}\" to \"{}\".",
+        escape_short(old, SHOWN_MAX),
+        escape_short(new, SHOWN_MAX)
+    ))
+}
+
+/// The failure for a new key that is there already.
+pub(in crate::cli) fn taken(new: &[u8]) -> Failure {
+    Failure::no(
+        format!("there is already a key \"{}\"", escape_short(new, SHOWN_MAX)),
+        "--force replaces it",
+    )
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -72,10 +86,7 @@ fn rename_key(namespace: &Namespace, [old, new]: [&[u8]; 2], force: bool, durabi
             Err(_) => {}
         }
     }
-    Err(Failure::no(
-        "other writes of the key came in between each time",
-        "try again",
-    ))
+    Err(written_meanwhile())
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use embercask::{Event, Value, WatchOptions};
 use serde::Serialize;
 
 use crate::cli::arguments::Watch;
-use crate::cli::output::{TextOrBase64, json_line, stdout};
+use crate::cli::entry::Entry;
+use crate::cli::output::{ListedKey, json_line, stdout};
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome, status};
 use crate::common::interrupt;
@@ -31,16 +32,8 @@ pub(crate) struct Change<'a> {
 #[derive(Serialize)]
 struct Told<'a> {
     event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiration: Option<u64>,
+    #[serde(flatten)]
+    key: Option<ListedKey<'a>>,
     sequence: u64,
 }
 
@@ -68,15 +61,17 @@ impl<'a> Change<'a> {
     pub(crate) fn print(&self, out: &mut dyn Write, as_json: bool) -> Outcome {
         match self.key {
             _ if as_json => {
-                let (name, name_base64) = both(self.key);
-                let (value, value_base64) = both(self.value);
+                let listed = |key| {
+                    ListedKey::of(&Entry {
+                        key,
+                        value: self.value,
+                        expiry_ms: self.expiration.map(|seconds| seconds.saturating_mul(1000)),
+                        ..Entry::default()
+                    })
+                };
                 let told = Told {
                     event: self.event,
-                    name,
-                    name_base64,
-                    value,
-                    value_base64,
-                    expiration: self.expiration,
+                    key: self.key.map(listed),
                     sequence: self.sequence,
                 };
                 json_line(out, &told)?;
@@ -86,13 +81,6 @@ impl<'a> Change<'a> {
         }
         Ok(out.flush()?)
     }
-}
-
-fn both(bytes: Option<&[u8]>) -> (Option<&str>, Option<String>) {
-    bytes.map_or((None, None), |bytes| {
-        let either = TextOrBase64::of(bytes);
-        (either.text, either.base64)
-    })
 }
 
 pub(super) fn watch(session: &Session, arguments: &Watch) -> Outcome {

@@ -313,11 +313,12 @@ impl Client {
             let told = format!("{} redirects{to}", self.shown());
             return Err(Failure::usage(told, "give that address with --url").into());
         }
-        Err(Error::Refused(Refusal::of(
-            &answer,
-            self.shown(),
-            self.authorization.is_some(),
-        )))
+        Err(self.refused(&answer))
+    }
+
+    /// The error of an answer that is not one of the API.
+    pub(super) fn refused(&self, answer: &Answer) -> Error {
+        Error::Refused(Refusal::of(answer, self.shown(), self.authorization.is_some()))
     }
 
     fn unreachable(&self, what: &str) -> Failure {

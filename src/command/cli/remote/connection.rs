@@ -176,6 +176,9 @@ pub(super) async fn follow(
 fn told(error: &hyper::Error) -> String {
     use std::error::Error;
 
+    if error.is_parse() {
+        return "the server does not speak HTTP at this address".to_owned();
+    }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return "the connection was closed before the response had arrived".to_owned();
     }

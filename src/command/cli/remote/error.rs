@@ -125,7 +125,9 @@ impl Refusal {
 /// The message in `put: 'message'`.
 fn without_operation(message: &str) -> &str {
     let inner = message.split_once(": '").and_then(|(operation, rest)| {
-        let is_operation = operation.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ');
+        let is_word = |byte: u8| byte.is_ascii_alphabetic() || byte == b' ';
+        let is_operation =
+            operation.starts_with(|first: char| first.is_ascii_lowercase()) && operation.bytes().all(is_word);
         rest.strip_suffix('\'').filter(|_| is_operation)
     });
     without_item(inner.unwrap_or(message))
@@ -164,6 +166,7 @@ mod tests {
         for (message, told) in [
             ("put: 'Invalid expiration of 5.'", "Invalid expiration of 5."),
             ("bulk remove keys: 'it's'", "it's"),
+            ("set default TTL: 'too short'", "too short"),
             ("bulk put: 'item 12: too long'", "too long"),
             ("item b: c", "item b: c"),
             ("Authentication error", "Authentication error"),

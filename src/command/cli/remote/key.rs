@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use super::api::{Condition, PutOptions};
 use super::client::Client;
-use super::error::Error;
+use super::error::{Error, Refusal};
+use super::single::{Condition, PutOptions};
 use super::values::{Got, Reader};
-use super::{lifetime, list, refuse, refuse_class, refused, target, text, watch};
+use super::{USE_STORE, lifetime, list, refuse, refuse_class, rename, target, text, watch};
 use crate::cli::arguments::{Delete, Get, Key, Put};
 use crate::cli::entry::Entry;
 use crate::cli::key::{SHOWN_MAX, each, parse_all, parse_metadata, print, read};
 use crate::cli::limits;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
-use crate::common::text::escape_short;
+use crate::common::text::{escape_short, quoted};
 
-const NO_SEQUENCES: &str = "the REST API has no sequences";
+const NO_SEQUENCES: [&str; 2] = ["the REST API has no sequences", USE_STORE];
 
 pub(super) fn run(session: &Session, client: &Client, command: Key) -> Outcome {
     match command {
@@ -26,7 +26,7 @@ pub(super) fn run(session: &Session, client: &Client, command: Key) -> Outcome {
         Key::Exists(arguments) => lifetime::exists(session, client, &arguments),
         Key::Ttl(arguments) => lifetime::ttl(session, client, &arguments),
         Key::Expire(arguments) => lifetime::expire(session, client, &arguments),
-        Key::Rename(_) => Err(refused("key rename", "the REST API changes one key at a time")),
+        Key::Rename(arguments) => rename::rename(session, client, &arguments),
         Key::Watch(arguments) => watch::watch(session, client, &arguments),
     }
 }
@@ -72,6 +72,9 @@ fn put(session: &Session, client: &Client, arguments: &Put) -> Outcome {
         is_repeatable: false,
     };
     let namespace = target(session, client, named)?;
+    if *if_absent {
+        client.check_conditions(&namespace.id, "--if-absent")?;
+    }
     let what = match path {
         Some(path) => format!("the contents of {}", path.display()),
         None => format!("the value \"{}\"", escape_short(&value, SHOWN_MAX)),
@@ -105,18 +108,21 @@ fn get(session: &Session, client: &Client, arguments: &Get) -> Outcome {
     let namespace = target(session, client, named)?;
     let reader = Reader::new(client, &namespace.id);
     let mut names = names.into_iter();
-    each(&keys, &namespace.name, |key| {
+    each(session, &keys, &namespace.name, |key| {
         let name = names.next().unwrap_or_default();
+        let unreadable =
+            |refusal: Refusal| Failure::from(Error::Refused(refusal)).at(format_args!("the key {}", quoted(key)));
         if *json {
             return match reader.one(name)? {
                 Got::Absent => Ok(false),
-                Got::Unreadable(refusal) => Err(Error::Refused(refusal).into()),
+                Got::Unreadable(refusal) => Err(unreadable(refusal)),
                 Got::Found(item) => print(session, arguments, &item.entry(name)).map(|()| true),
             };
         }
         let value = match client.value(&namespace.id, name) {
             Ok((value, _)) => value,
             Err(Error::Refused(refusal)) if refusal.is_no_key() => return Ok(false),
+            Err(Error::Refused(refusal)) if refusal.is_damage() => return Err(unreadable(refusal)),
             Err(error) => return Err(error.into()),
         };
         let entry = Entry {
@@ -142,11 +148,12 @@ fn delete(session: &Session, client: &Client, arguments: &Delete) -> Outcome {
     let names = keys.iter().map(|key| text(key)).collect::<Outcome<Vec<&str>>>()?;
     let namespace = target(session, client, named)?;
     let mut names = names.into_iter();
-    each(&keys, &namespace.name, |key| {
+    each(session, &keys, &namespace.name, |key| {
         let name = names.next().unwrap_or_default();
         // The API deletes an absent key without a word.
         match client.metadata(&namespace.id, name) {
             Err(Error::Refused(refusal)) if refusal.is_no_key() => return Ok(false),
+            Err(Error::Refused(refusal)) if refusal.is_damage() => {}
             found => drop(found?),
         }
         client.delete(&namespace.id, name)?;

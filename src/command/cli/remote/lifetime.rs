@@ -2,20 +2,20 @@
 
 use std::io::Write;
 
-use super::api::{Condition, PutOptions};
 use super::client::Client;
 use super::error::Error;
+use super::single::{Condition, PutOptions};
 use super::writes::now_ms;
-use super::{refused, target, text};
+use super::{USE_STORE, target, text};
 use crate::cli::arguments::{Exists, Expire, Ttl};
-use crate::cli::key::{SHOWN_MAX, absent, parse_all};
+use crate::cli::key::{SHOWN_MAX, absent, parse_all, written_meanwhile};
 use crate::cli::output::stdout;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome, status};
 use crate::common::text::{escape_short, time};
 
 /// Attempts before the key is written too often to be changed.
-const ATTEMPTS_MAX: usize = 100;
+pub(super) const ATTEMPTS_MAX: usize = 100;
 
 pub(super) fn exists(session: &Session, client: &Client, arguments: &Exists) -> Outcome {
     let Exists {
@@ -31,6 +31,8 @@ pub(super) fn exists(session: &Session, client: &Client, arguments: &Exists) -> 
         let is_there = match client.metadata(&namespace.id, name) {
             Ok(_) => true,
             Err(Error::Refused(refusal)) if refusal.is_no_key() => false,
+            // Only its value or metadata cannot be read.
+            Err(Error::Refused(refusal)) if refusal.is_damage() => true,
             Err(error) => return Err(error.into()),
         };
         all &= is_there;
@@ -78,9 +80,10 @@ pub(super) fn expire(session: &Session, client: &Client, arguments: &Expire) -> 
     if *never && client.default_ttl(&namespace.id)?.is_some() {
         return Err(Failure::usage(
             "--never does not work with --url: the namespace has a default lifetime, which a put would get",
-            "",
+            USE_STORE,
         ));
     }
+    client.check_conditions(&namespace.id, "`key expire`")?;
     for _ in 0..ATTEMPTS_MAX {
         match change(client, &namespace.id, name, *ttl, *expiration)? {
             Changed::Done => {
@@ -99,10 +102,7 @@ pub(super) fn expire(session: &Session, client: &Client, arguments: &Expire) -> 
             Changed::Again => {}
         }
     }
-    Err(Failure::no(
-        "other writes of the key came in between each time",
-        "try again",
-    ))
+    Err(written_meanwhile())
 }
 
 enum Changed {
@@ -113,27 +113,19 @@ enum Changed {
 }
 
 fn change(client: &Client, id: &str, name: &str, ttl: Option<u64>, expiration: Option<u64>) -> Outcome<Changed> {
-    let (value, tag) = match client.value_with_tag(id, name) {
-        Ok(read) => read,
-        Err(Error::Refused(refusal)) if refusal.is_no_key() => return Ok(Changed::Absent),
-        Err(error) => return Err(error.into()),
+    let Some(found) = client.tagged(id, name)? else {
+        return Ok(Changed::Absent);
     };
-    let no_tags = || refused("key expire", &format!("{} has no entity tags", client.shown()));
-    let tag = tag.ok_or_else(no_tags)?;
-    let metadata = match client.metadata(id, name) {
-        Ok(metadata) => metadata,
-        Err(Error::Refused(refusal)) if refusal.is_no_key() => return Ok(Changed::Again),
-        Err(error) => return Err(error.into()),
-    };
+    let tag = found.tag.ok_or_else(|| client.has_no_tags("`key expire`"))?;
     let options = PutOptions {
         expiration_ttl: ttl,
         expiration,
-        metadata: metadata.as_ref().map(|json| json.get().as_bytes()),
+        metadata: found.metadata.as_ref().map(|json| json.get().as_bytes()),
         condition: Condition::Unchanged(&tag),
         is_repeatable: false,
     };
-    match client.put(id, name, value.into(), options) {
-        Ok(()) => Ok(Changed::Done),
+    match client.put(id, name, found.value, options) {
+        Ok(_) => Ok(Changed::Done),
         Err(Error::Refused(refusal)) if refusal.is_conflict() => Ok(Changed::Again),
         Err(error) => Err(error.into()),
     }

@@ -18,7 +18,10 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::pattern::Pattern;
 
-const ONLY_PREFIXES: &str = "the REST API lists by prefix, in ascending order";
+const ONLY_PREFIXES: [&str; 2] = [
+    "the REST API lists by prefix, in ascending order",
+    "list with --prefix or --pattern",
+];
 
 pub(super) fn list(session: &Session, client: &Client, arguments: &List) -> Outcome {
     let List {
@@ -90,7 +93,6 @@ fn print(session: &Session, arguments: &List, walk: &mut Walk<'_>, out: &mut dyn
         with_values: arguments.values,
         unreadable: 0,
     };
-    printed.style.begin(out)?;
     walk.all(|page| printed.page(out, page))?;
     printed.style.end(out)?;
     out.flush()?;

@@ -16,6 +16,8 @@ mod key;
 mod lifetime;
 mod list;
 mod namespace;
+mod rename;
+mod single;
 mod tls;
 mod values;
 mod watch;
@@ -54,12 +56,6 @@ pub(crate) fn run(session: &Session, client: &Rc<Client>, command: Command) -> O
         Command::Export(arguments) => export::run(session, client, &arguments),
         Command::Import(arguments) => {
             refuse_class(arguments.class)?;
-            #[cfg(feature = "miniflare")]
-            {
-                let why = "import into a store, and move that with export and import";
-                refuse("--name", !arguments.name.is_empty(), why)?;
-                refuse("--miniflare", arguments.miniflare, why)?;
-            }
             transfer::import(session, &arguments)
         }
         Command::Shell if session.is_shell() => Err(Failure::usage("the shell is already running", "")),
@@ -68,34 +64,39 @@ pub(crate) fn run(session: &Session, client: &Rc<Client>, command: Command) -> O
     }
 }
 
+/// The hint for a command that needs the files of a store.
+pub(crate) const NEEDS_STORE: &str =
+    "this command needs the directory of a store: give it with --store, on the machine of the server";
+
 /// The failure of a command that needs the files of a store.
 pub(crate) fn refused_command() -> Failure {
     Failure::usage(
         "--url works with key, bulk, namespace, export, import and shell",
-        "this command needs the directory of a store: give it with --store, on the machine of the server",
+        NEEDS_STORE,
     )
 }
 
+/// What to do instead of what only a store can do.
+const USE_STORE: &str = "use --store on the machine of the server";
+
 /// Refuses a flag that cannot work on a server, if it is given.
-fn refuse(flag: &str, is_given: bool, why: &str) -> Outcome {
+fn refuse(flag: &str, is_given: bool, [why, instead]: [&str; 2]) -> Outcome {
     if is_given {
-        return Err(Failure::usage(format!("{flag} does not work with --url: {why}"), ""));
+        return Err(Failure::usage(
+            format!("{flag} does not work with --url: {why}"),
+            instead,
+        ));
     }
     Ok(())
 }
 
-/// Refuses a command that cannot work on a server.
-fn refused(command: &str, why: &str) -> Failure {
-    Failure::usage(format!("`{command}` does not work with --url: {why}"), "")
-}
-
 fn refuse_class(class: Class) -> Outcome {
     let flag = class.flag();
-    refuse(
-        flag.unwrap_or_default(),
-        flag.is_some(),
+    let why = [
         "the durability of writes is a setting of the server",
-    )
+        "choose it with `embercask serve --durability`",
+    ];
+    refuse(flag.unwrap_or_default(), flag.is_some(), why)
 }
 
 /// A namespace on the server.
@@ -151,6 +152,12 @@ fn found(client: &Client, name: &str) -> Outcome<Option<Namespace>> {
 /// The namespace with this name, created if there is none.
 pub(super) fn found_or_created(client: &Client, name: &str) -> Outcome<Namespace> {
     if let Some(namespace) = found(client, name)? {
+        if let Some(seconds) = client.default_ttl(&namespace.id)? {
+            client.note(&format!(
+                "Keys without an expiry get the default lifetime that \"{name}\" has on {}: {seconds} s.",
+                client.shown()
+            ));
+        }
         return Ok(namespace);
     }
     match client.create(name) {

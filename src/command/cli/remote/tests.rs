@@ -1,6 +1,7 @@
 //! Each flag of the commands that work on a server is honoured or refused.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
@@ -16,12 +17,11 @@ enum Fate {
     Honoured,
     /// No request is made, and the flag is named.
     Refused,
-    /// No request is made, and the command is named.
-    Command,
 }
-use Fate::{Command, Honoured, Refused};
+use Fate::{Honoured, Refused};
 
-/// Flags, with a command line that has them. FILE has a line of an export, ID is an id.
+/// Flags, with a command line that has them. FILE has a line of an export, ID is an id, and STATE
+/// is the directory of a project of `wrangler dev`.
 #[rustfmt::skip]
 const FLAGS: &[(&str, Fate, &str)] = &[
     ("--json",              Honoured, "namespace list --json"),
@@ -85,13 +85,13 @@ const FLAGS: &[(&str, Fate, &str)] = &[
     ("--ttl",               Honoured, "key expire -n N k --ttl 60"),
     ("--expiration",        Honoured, "key expire -n N k --expiration 4000000000"),
     ("--key-format",        Honoured, "key expire -n N k --never --key-format escaped"),
-    ("--namespace",         Command,  "key rename --namespace N a b"),
-    ("--namespace-id",      Command,  "key rename --namespace-id ID a b"),
-    ("--force",             Command,  "key rename -n N a b --force"),
-    ("--key-format",        Command,  "key rename -n N a b --key-format escaped"),
-    ("--sync",              Command,  "key rename -n N a b --sync"),
-    ("--os",                Command,  "key rename -n N a b --os"),
-    ("--buffered",          Command,  "key rename -n N a b --buffered"),
+    ("--namespace",         Honoured, "key rename --namespace N a b"),
+    ("--namespace-id",      Honoured, "key rename --namespace-id ID a b"),
+    ("--force",             Honoured, "key rename -n N a b --force"),
+    ("--key-format",        Honoured, "key rename -n N a b --key-format escaped"),
+    ("--sync",              Refused,  "key rename -n N a b --sync"),
+    ("--os",                Refused,  "key rename -n N a b --os"),
+    ("--buffered",          Refused,  "key rename -n N a b --buffered"),
     ("--namespace",         Honoured, "key watch --namespace N"),
     ("--namespace-id",      Honoured, "key watch --namespace-id ID"),
     ("--prefix",            Honoured, "key watch -n N --prefix a"),
@@ -124,9 +124,9 @@ const FLAGS: &[(&str, Fate, &str)] = &[
     ("--progress-file",     Honoured, "import FILE --progress-file FILE.note"),
     ("--workers-kv-limits", Honoured, "import FILE --workers-kv-limits"),
     #[cfg(feature = "miniflare")]
-    ("--miniflare",         Refused,  "import FILE --miniflare"),
+    ("--miniflare",         Honoured, "import STATE --miniflare"),
     #[cfg(feature = "miniflare")]
-    ("--name",              Refused,  "import FILE --miniflare --name ID=X"),
+    ("--name",              Honoured, "import STATE --miniflare --name ID=X"),
     ("--sync",              Refused,  "import FILE --sync"),
     ("--os",                Refused,  "import FILE --os"),
     ("--buffered",          Refused,  "import FILE --buffered"),
@@ -146,6 +146,18 @@ fn flags(command: &clap::Command, words: &str, all: &mut BTreeSet<(String, Strin
     }
 }
 
+/// Copies a directory: reading a database adds files to it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(std::fs::copy(&from, &to).unwrap()),
+        }
+    }
+}
+
 #[test]
 fn every_flag_is_honoured_or_refused_by_name() {
     let mut all = BTreeSet::new();
@@ -155,6 +167,12 @@ fn every_flag_is_honoured_or_refused_by_name() {
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file").display().to_string();
+    let state = directory.path().join("state");
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/command/wrangler-dev"),
+        &state,
+    );
+    let state = state.display().to_string();
     let away = format!("unix:{}", directory.path().join("socket").display());
     for (flag, fate, line) in FLAGS {
         let words = line
@@ -177,22 +195,21 @@ fn every_flag_is_honoured_or_refused_by_name() {
         std::fs::write(&file, content).unwrap();
         let words = line
             .split(' ')
-            .map(|word| word.replace("FILE", &file).replace("ID", ID));
+            .map(|word| word.replace("FILE", &file).replace("ID", ID).replace("STATE", &state));
         let arguments = Arguments::parse_from(std::iter::once("embercask".to_owned()).chain(words));
         let session = Session::of_server(Client::impatient(&away));
         let client = session.server_for(&arguments.command).ok().flatten().unwrap();
-        let Err(Failure::Told { message, .. }) = super::run(&session, &client, arguments.command) else {
+        let Err(Failure::Told { message, hint, .. }) = super::run(&session, &client, arguments.command) else {
             panic!("{line}: nothing fails")
         };
         match fate {
             Refused => {
                 let refused = format!("{flag} does not work with --url: ");
-                assert!(message.starts_with(&refused), "{line}: {message}");
+                assert!(
+                    message.starts_with(&refused) && !hint.is_empty(),
+                    "{line}: {message}; {hint}"
+                );
             }
-            Command => assert!(
-                message.starts_with("`key ") && message.contains("` does not work with --url: "),
-                "{line}: {message}"
-            ),
             Honoured => assert!(message.contains("cannot reach unix:"), "{line}: {message}"),
         }
     }

@@ -38,7 +38,11 @@ pub(super) fn watch(session: &Session, client: &Client, arguments: &Watch) -> Ou
         values,
         key_format,
     } = arguments;
-    refuse("--values", *values, "the server tells of changes without values")?;
+    let without = [
+        "the server tells of changes without values",
+        "read them with `embercask get`",
+    ];
+    refuse("--values", *values, without)?;
     let prefix = key_format.parse(prefix)?;
     let namespace = target(session, client, named)?;
     let _expected = interrupt::expect();

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 
-use super::api::{Condition, Pair, PutOptions};
+use super::api::Pair;
 use super::client::Client;
 use super::error::Error;
-use super::text;
+use super::single::{Condition, PutOptions};
+use super::{Namespace, text};
 use crate::cli::destination::{Place, Refused};
 use crate::cli::writer::{Change, Lifetime, Write};
 use crate::common::base64;
@@ -50,6 +51,30 @@ impl Client {
         Ok(())
     }
 
+    /// Sets the default lifetime of a namespace, with `keep` only if it has none. A server that
+    /// refuses it, or has none, is told of.
+    pub(crate) fn set_default_ttl(&self, namespace: &Namespace, ttl: Duration, keep: bool) -> Outcome {
+        if keep && self.default_ttl(&namespace.id)?.is_some() {
+            return Ok(());
+        }
+        let seconds = u64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        match self.put_default_ttl(&namespace.id, seconds) {
+            Ok(()) => Ok(()),
+            Err(Error::Refused(refusal)) if refusal.is_invalid() || matches!(refusal.status, 404 | 405) => {
+                let why = match refusal.message.as_str() {
+                    "" => "the server has none",
+                    message => message,
+                };
+                self.note(&format!(
+                    "The default lifetime of \"{}\" is not set: {why}",
+                    namespace.name
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Does a put if its key is absent, and returns whether it was. Repeating it does no harm: then
     /// the key is there.
     pub(crate) fn put_if_absent(&self, write: &Write) -> Result<bool, Refused> {
@@ -65,8 +90,9 @@ impl Client {
             condition: Condition::Absent,
             is_repeatable: true,
         };
+        self.check_conditions(id(write), "--if-absent")?;
         match self.put(id(write), key, value.clone(), options) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(Error::Refused(refusal)) if refusal.is_conflict() => Ok(false),
             Err(error) => Err(error.into()),
         }
