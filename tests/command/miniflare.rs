@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::command::Workplace;
+use crate::remote::Remote;
 use embercask::Store;
 use rusqlite::{Connection, params};
 
@@ -209,18 +210,23 @@ fn the_local_state_of_a_project_moves_in_one_command() {
 /// A key with its value, expiry and metadata.
 type Row = (&'static str, &'static [u8], Option<u64>, Option<&'static str>);
 
-/// `tests/command/wrangler-dev` was written by wrangler 4.164.0 (miniflare 5.20261117.0), which was
-/// then killed: the databases are almost empty without their logs. The shared memory of SQLite is
-/// left out.
-#[test]
-fn the_state_that_wrangler_wrote_is_imported() {
-    let at = Workplace::new();
+/// Copies `tests/command/wrangler-dev`: reading a database adds files to it.
+fn copy_project(at: &Workplace) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/command/wrangler-dev");
     for (path, content) in files(&project) {
         let copy = at.path("project").join(path.strip_prefix(&project).unwrap());
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
         std::fs::write(copy, content).unwrap();
     }
+}
+
+/// `tests/command/wrangler-dev` was written by wrangler 4.164.0 (miniflare 5.20261117.0), which was
+/// then killed: the databases are almost empty without their logs. The shared memory of SQLite is
+/// left out.
+#[test]
+fn the_state_that_wrangler_wrote_is_imported() {
+    let at = Workplace::new();
+    copy_project(&at);
     let told = at.text(["import", "--miniflare", "project"]);
     assert_eq!(
         told,
@@ -249,6 +255,27 @@ fn the_state_that_wrangler_wrote_is_imported() {
     assert_eq!(namespace.count().unwrap(), 4);
     let cache = store.open_namespace("CACHE").unwrap();
     assert_eq!(cache.get("stays").unwrap().unwrap().as_bytes(), b"v");
+}
+
+#[test]
+fn the_state_is_imported_into_a_server() {
+    let remote = Remote::new();
+    copy_project(&remote.at);
+    let output = remote.run(["import", "--miniflare", "project", "--name", "CACHE=N"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.starts_with("Imported 1 keys into \"N\", 4 keys into \"SESSIONS\". 1 had expired"),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(remote.text(["get", "-n", "N", "stays"]), "v");
+    let shown = remote.json(["get", "-n", "SESSIONS", "bytes", "--json"]);
+    assert_eq!(
+        (&shown["value_base64"], &shown["expiration"]),
+        (&"AP/+AQ==".into(), &2_147_483_647_u64.into())
+    );
+    let shown = remote.json(["get", "-n", "SESSIONS", "replaced", "--json"]);
+    assert_eq!(shown["metadata"], serde_json::json!([1, 2.5, null]));
 }
 
 /// The state before databases had a directory of their own; values that are missing; and files that

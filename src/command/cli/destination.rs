@@ -65,6 +65,10 @@ impl Destination {
         Destination::Store { store, durability }
     }
 
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self, Destination::Server(_))
+    }
+
     /// What tells this destination from others, and its newest sequence, which is lower in an older
     /// copy of it. Those of a server are not known: it is told by its address.
     pub(crate) fn identity(&self) -> (String, u64) {
@@ -100,7 +104,7 @@ impl Destination {
 
     /// The namespace with this name. It is created with this id if there is none, and with another
     /// one if the id is taken, or on a server. Its default lifetime is set, with `keep_default_ttl`
-    /// only if it has none.
+    /// only if it has none; on a server by [`Destination::set_default_ttl`].
     pub(crate) fn declare(
         &self,
         name: &str,
@@ -110,14 +114,7 @@ impl Destination {
     ) -> Outcome<Place> {
         let store = match self {
             Destination::Store { store, .. } => store,
-            Destination::Server(client) => {
-                if default_ttl.is_some() {
-                    client.note(&format!(
-                        "The default lifetime of \"{name}\" is not set: the REST API has none."
-                    ));
-                }
-                return self.namespace(name);
-            }
+            Destination::Server(_) => return self.namespace(name),
         };
         let namespace = match (store.open_namespace(name), id) {
             (Err(error), Some(id)) if error.kind() == ErrorKind::NotFound && store.namespace_by_id(id)?.is_none() => {
@@ -131,6 +128,14 @@ impl Destination {
             namespace.set_default_ttl(default_ttl)?;
         }
         Ok(Place::Store(namespace))
+    }
+
+    /// Sets the default lifetime of a namespace on a server; in a store it is set already.
+    pub(crate) fn set_default_ttl(&self, place: &Place, ttl: Duration, keep: bool) -> Outcome {
+        match (self, place) {
+            (Destination::Server(client), Place::Server(namespace)) => client.set_default_ttl(namespace, ttl, keep),
+            _ => Ok(()),
+        }
     }
 
     /// Does all writes, or none if one is invalid.
@@ -182,7 +187,7 @@ impl Destination {
     /// The puts of keys that are absent, and the number of the others. On a server, all of them,
     /// and whether a key is absent is decided with its put.
     pub(crate) fn absent(&self, writes: Vec<Write>) -> Outcome<(Vec<Write>, u64)> {
-        if matches!(self, Destination::Server(_)) {
+        if self.is_server() {
             return Ok((writes, 0));
         }
         // No other process writes to the store meanwhile. A batch may contain a key twice.

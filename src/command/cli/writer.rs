@@ -217,7 +217,7 @@ impl Writer {
             return Ok(());
         };
         // A server says by itself what it does not take.
-        if matches!(self.destination, Destination::Server(_)) && !self.rules.workers_kv_limits {
+        if self.destination.is_server() && !self.rules.workers_kv_limits {
             return Ok(());
         }
         let Some(why) = limits::beyond_workers_kv(&write.key, value, metadata.as_deref()) else {
@@ -242,7 +242,7 @@ impl Writer {
         self.pending_bytes = 0;
         let pending = std::mem::take(&mut self.pending);
         let writes = self.chosen(pending)?;
-        let is_decided_later = self.is_if_absent() && matches!(self.destination, Destination::Server(_));
+        let is_decided_later = self.is_if_absent() && self.destination.is_server();
         if is_decided_later || writes.len() == 1 {
             return writes.iter().try_for_each(|write| self.write(write));
         }

@@ -231,26 +231,65 @@ fn an_export_is_stopped_by_ctrl_c_and_resumed() {
     assert!(told.contains("not an export of the same store"), "{told}");
 }
 
+/// The default lifetime of the namespace N on a server, in milliseconds, and its keys that expire.
+fn lifetimes(remote: &Remote) -> (Option<u64>, usize) {
+    let exported = remote.run(["--quiet", "export", "-", "-n", "N"]).stdout;
+    let lines = String::from_utf8(exported).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ttl = lines.iter().find_map(|line| line["default_ttl_ms"].as_u64());
+    let expiring = lines.iter().filter(|line| line["expiration_ms"].is_u64());
+    (ttl, expiring.count())
+}
+
 #[test]
-fn a_default_lifetime_is_exported_and_an_import_says_that_it_is_not_set() {
+fn an_import_into_a_server_sets_default_lifetimes_that_its_own_keys_do_not_get() {
     let at = Workplace::with_namespace();
     let store = at.store();
     let namespace = store.open_namespace("N").unwrap();
-    namespace
-        .set_default_ttl(Some(std::time::Duration::from_secs(3600)))
-        .unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    namespace.set_default_ttl(Some(hour)).unwrap();
+    namespace.put_with("stays", "v", PutOptions::new().forever()).unwrap();
     drop(namespace);
     store.close().unwrap();
     let server = crate::http::started(&at, &[]);
     let url = format!("http://{}", server.rest);
-    let output = at.run(["--url", &url, "export", "-"]);
-    let exported = String::from_utf8(output.stdout).unwrap();
-    assert!(exported.contains("\"default_ttl_ms\":3600000"), "{exported}");
-    let another = Remote::new();
-    let output = another.at.fed(another.on(["import", "-"]), exported.as_bytes());
-    let told = String::from_utf8(output.stderr).unwrap();
+    let exported = at.run(["--quiet", "--url", &url, "export", "-"]).stdout;
+    let remote = Remote::new();
+    let import = |remote: &Remote, more: &[&str], input: &[u8]| {
+        let line = remote.on(["import", "-"].into_iter().chain(more.iter().copied()));
+        let output = remote.at.fed(line, input);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // It stops at a wrong line and is resumed behind the line of the namespace.
+    let lines: Vec<&[u8]> = exported.split_inclusive(|byte| *byte == b'\n').collect();
+    let note = ["--progress-file", "note"];
+    let (status, told) = import(&remote, &note, &[&lines[..3].concat(), &b"wrong\n"[..]].concat());
+    assert_eq!(status, 2, "{told}");
+    assert_eq!(lifetimes(&remote), (None, 0));
+    let (status, told) = import(&remote, &[&note[..], &["--resume"]].concat(), &exported);
+    assert!(status == 0 && told.starts_with("Resuming after the first 3 "), "{told}");
+    assert_eq!(lifetimes(&remote), (Some(3_600_000), 0));
+    // Keys that come later get it, as the command says.
+    let key = b"{\"namespace\":\"N\",\"key\":\"later\",\"value\":\"v\"}\n";
+    let (status, told) = import(&remote, &[], key);
     assert!(
-        output.status.success() && told.contains("The default lifetime of \"N\" is not set"),
+        status == 0 && told.contains("get the default lifetime") && told.contains(": 3600 s"),
         "{told}"
     );
+    assert_eq!(lifetimes(&remote), (Some(3_600_000), 1));
+    // One that is set stays if that is asked for; one that the server refuses is told of.
+    let with = |ms: u64| format!("{{\"namespace\":\"N\",\"default_ttl_ms\":{ms}}}\n").into_bytes();
+    assert_eq!(import(&remote, &["--if-absent"], &with(7_200_000)).0, 0);
+    assert_eq!(lifetimes(&remote).0, Some(3_600_000));
+    let (status, told) = import(&remote, &[], &with(5000));
+    assert!(
+        status == 0 && told.contains("The default lifetime of \"N\" is not set: Invalid default_ttl of 5"),
+        "{told}"
+    );
+    // Rounded up to the second, as an expiry is.
+    assert_eq!(import(&remote, &[], &with(7_199_001)).0, 0);
+    assert_eq!(lifetimes(&remote).0, Some(7_200_000));
+    // A key that lives forever cannot be renamed there.
+    let told = remote.fails(2, ["mv", "-n", "N", "stays", "goes"]);
+    assert!(told.contains("default lifetime"), "{told}");
 }

@@ -53,6 +53,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "TrustAnyCertificate",
             "RepeatConditionalPut",
             "OverwriteUnjudged",
+            "TrustAnyAnswer",
+            "DefaultTtlBeforeKeys",
             "ResumeAnotherExport",
             "ExportNoSettings",
             "ExportThePresent",

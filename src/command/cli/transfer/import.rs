@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crc32fast::Hasher;
-
 use super::array;
+use super::default_ttls::DefaultTtls;
 use super::input::Input;
 #[cfg(feature = "miniflare")]
 use super::miniflare;
-use super::progress::{Done, Progress};
+use super::progress::{Done, Progress, Seen};
 use super::record::{self, Read, Record};
 use crate::cli::arguments::{FileFormat, Import};
-use crate::cli::destination::{Destination, Place};
+use crate::cli::destination::Place;
 use crate::cli::pair::Pair;
 use crate::cli::session::Session;
 use crate::cli::writer::{Change, Lifetime, Position, Rules, Tally, Write, Writer};
@@ -40,7 +39,7 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
 
 pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -> Outcome {
     let mut progress = Progress::of(session, arguments, input.is_file)?;
-    let destination = destination_of(session, arguments)?;
+    let destination = session.destination(arguments.class)?;
     let _expected = interrupt::expect();
     let skip = progress.done(&destination)?;
     if let Some(done) = &skip {
@@ -58,6 +57,7 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
         arguments,
         name: input.name.clone(),
         namespaces: HashMap::new(),
+        default_ttls: DefaultTtls::default(),
         writer: Writer::new(destination, rules, called.clone()),
         called,
         seen: Seen::default(),
@@ -70,33 +70,11 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
     importer.run(input)
 }
 
-/// Where an import goes to.
-pub(super) fn destination_of(session: &Session, arguments: &Import) -> Outcome<Destination> {
-    session.destination(arguments.class)
-}
-
 /// The items of an input.
 fn items_of(arguments: &Import) -> &'static str {
     match arguments.format {
         FileFormat::Lines => "line",
         FileFormat::Bulk => "pair",
-    }
-}
-
-/// How much of the input has been read.
-#[derive(Clone, Default)]
-struct Seen {
-    /// Number of lines or pairs.
-    items: u64,
-    /// Checksum over all of them.
-    crc: Hasher,
-    /// Lines since the first line of an export, until its last line.
-    section: Option<u64>,
-}
-
-impl Seen {
-    fn crc32(&self) -> u32 {
-        self.crc.clone().finalize()
     }
 }
 
@@ -107,6 +85,7 @@ struct Importer<'a> {
     name: String,
     called: String,
     namespaces: HashMap<String, Place>,
+    default_ttls: DefaultTtls,
     writer: Writer,
     seen: Seen,
     /// `seen` without the item being processed.
@@ -143,7 +122,10 @@ impl Importer<'_> {
             Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
         };
         self.writer.remarks.tell(self.session);
-        match read.and_then(|()| self.check_whole()) {
+        match read
+            .and_then(|()| self.check_whole())
+            .and_then(|()| self.set_default_ttls())
+        {
             Ok(()) => {
                 self.writer.destination().sync()?;
                 self.progress.forget();
@@ -163,7 +145,9 @@ impl Importer<'_> {
         input.begin()?;
         let mut line = Vec::new();
         while input.read_line(&mut line)? {
-            if !self.count(&line)? && !line.trim_ascii().is_empty() {
+            if self.count(&line)? {
+                self.declare_again(&line)?;
+            } else if !line.trim_ascii().is_empty() {
                 let record = record::read(&line).and_then(|read| self.line(read));
                 if let Some(record) = record.map_err(|failure| self.at(failure, &line))? {
                     let write = self.key(record, &mut line)?;
@@ -284,8 +268,26 @@ impl Importer<'_> {
         let ttl = default_ttl_ms.map(Duration::from_millis);
         let destination = self.writer.destination();
         let namespace = destination.declare(&name, id, ttl, self.arguments.if_absent)?;
+        self.default_ttls.add(&namespace, ttl);
+        if planted(Planted::DefaultTtlBeforeKeys) {
+            self.set_default_ttls()?;
+        }
         self.namespaces.insert(name, namespace);
         Ok(())
+    }
+
+    /// An import that was stopped has set no default lifetimes on a server, so this one does, for
+    /// the lines that it skips otherwise.
+    fn declare_again(&mut self, line: &[u8]) -> Outcome {
+        match DefaultTtls::of_line(line) {
+            Some((name, ttl_ms)) if self.writer.destination().is_server() => self.declare(name, None, Some(ttl_ms)),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_default_ttls(&mut self) -> Outcome {
+        self.default_ttls
+            .set(self.writer.destination(), self.arguments.if_absent)
     }
 
     /// The namespace named by the user, or else by the input.

@@ -3,6 +3,7 @@
 
 pub(crate) mod array;
 mod compression;
+mod default_ttls;
 mod encoding;
 mod export;
 #[cfg(any(test, fuzzing))]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::arguments::{FileFormat, Import};
@@ -35,6 +36,23 @@ pub(super) struct Done {
     /// How many of them belong to an export that has not ended, without its first line.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) section: Option<u64>,
+}
+
+/// How much of the input has been read.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    /// Number of lines or pairs.
+    pub(super) items: u64,
+    /// Checksum over all of them.
+    pub(super) crc: Hasher,
+    /// Lines since the first line of an export, until its last line.
+    pub(super) section: Option<u64>,
+}
+
+impl Seen {
+    pub(super) fn crc32(&self) -> u32 {
+        self.crc.clone().finalize()
+    }
 }
 
 /// Saves and loads the progress note.

@@ -7,7 +7,6 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use super::import::destination_of;
 use crate::cli::arguments::Import;
 use crate::cli::destination::Destination;
 use crate::cli::session::Session;
@@ -30,7 +29,7 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
     let found = state.namespaces(&names.ids())?;
     names.check_used(&found)?;
     let named = named(&found, &names, arguments.namespace.as_deref())?;
-    let destination = destination_of(session, arguments)?;
+    let destination = session.destination(arguments.class)?;
     let _expected = interrupt::expect();
     let rules = Rules {
         skip_expired: true,
@@ -165,7 +164,7 @@ impl Importing<'_> {
             false => format!("Imported {}.", self.told.join(", ")),
         };
         for (number, what) in [
-            (tally.expired, "had expired"),
+            (tally.expired, self.destination().expired()),
             (tally.present, "were there already"),
             (self.without_value, "had no value"),
         ] {
