@@ -1,6 +1,7 @@
 //! The command line: the shell, help, completions, manual pages, bench.
 
 use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use crate::command::{Workplace, interrupt};
 use serde_json::Value;
@@ -73,6 +74,60 @@ exists l k2
     // Outside of a shell there are no such commands.
     at.fails(2, ["use", "N"]);
     at.fails(2, ["get", "k"]);
+}
+
+#[test]
+fn help_in_a_shell_is_about_its_commands_and_a_line_that_is_not_text_is_refused() {
+    let at = Workplace::with_namespace();
+    let help = String::from_utf8(at.fed(["shell"], b"help\n").stdout).unwrap();
+    assert!(
+        help.starts_with("Commands at the prompt") && help.contains("  use ") && help.contains("  stats "),
+        "{help}"
+    );
+    let output = at.fed(["shell"], b"get -n N \xff\n");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && told.contains("not text (UTF-8)") && told.contains("--key-format escaped"),
+        "{told}"
+    );
+}
+
+/// What a terminal shows of these commands. `script` of util-linux runs them on one.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(at: &Workplace, commands: &str) -> String {
+    let mut script = std::process::Command::new("script");
+    let command = at.command([]);
+    script.args(["--quiet", "--return", "--command", commands, "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
+    let output = script
+        .current_dir(command.get_current_dir().unwrap())
+        .stdin(Stdio::null());
+    let output = output
+        .env("PROGRAM", command.get_program())
+        .env("TERM", "dumb")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_values_on_lines_of_their_own_and_bytes_escaped() {
+    let at = Workplace::with_namespace();
+    at.done(["put", "-n", "N", "text", "v"]);
+    at.done(["put", "-n", "N", "empty", ""]);
+    at.done(["put", "-n", "N", "bytes", "ff1b", "--value-format", "hex", "--quiet"]);
+    let shown = |line: &str| on_a_terminal(&at, &format!("\"$PROGRAM\" get -n N {line}"));
+    assert_eq!(shown("text"), "v\n");
+    assert_eq!(shown("empty"), "\n");
+    assert_eq!(shown("text --text"), "v\n");
+    assert_eq!(shown("bytes --quiet"), "\\xff\\x1b\n");
+    assert!(shown("bytes").contains("--value-format raw"));
+    assert_eq!(shown("text --value-format hex"), "76\n");
+    // Not where a pipe or a file takes the value.
+    assert_eq!(shown("text | od -An -tx1").trim(), "76");
 }
 
 /// A signal stops only the command that runs when it arrives.

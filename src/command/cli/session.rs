@@ -185,6 +185,10 @@ impl Session {
     /// The directory of the store.
     pub(crate) fn path(&self) -> Outcome<PathBuf> {
         self.path.borrow().clone().ok_or_else(|| {
+            if self.is_remote() {
+                // EMBERCASK_URL is set, for commands that work on a server.
+                return Failure::usage("no store is given", remote::NEEDS_STORE);
+            }
             Failure::usage(
                 "no store is given",
                 "give its directory with --store DIR or in the environment variable EMBERCASK_STORE, or a server with --url",

@@ -159,6 +159,7 @@ fn a_store_or_a_server_is_chosen_and_never_both() {
             2,
             "both EMBERCASK_STORE and EMBERCASK_URL",
         ),
+        (&[], Some(""), Some("store"), 0, "\"LOCAL\""),
         (&["--store", "store", "--url", url], None, None, 2, "--store and --url"),
         (
             &["--token-file", "x"],
@@ -210,6 +211,11 @@ fn a_store_or_a_server_is_chosen_and_never_both() {
     // Commands that need files take the store, whatever the environment says of servers.
     let (status, told) = run(&["--store", "store", "verify"], Some(url), None);
     assert_eq!(status, 0, "{told}");
+    let (status, told) = run(&["stats"], Some(url), None);
+    assert!(
+        status == 2 && told.contains("--store, on the machine of the server"),
+        "{told}"
+    );
     for command in ["stats", "verify", "compact", "bench"] {
         let (status, told) = run(&["--url", url, command], None, None);
         assert!(

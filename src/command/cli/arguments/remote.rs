@@ -45,6 +45,9 @@ impl Remote {
     /// Decides between a store and a server: a flag takes precedence over the environment.
     pub(crate) fn choose(&mut self, wrangler: &Wrangler) -> Outcome {
         let [store, url, option] = self.sources;
+        // An empty variable is one that is not set.
+        let is_unset = url == Some(ValueSource::EnvVariable) && self.url.as_deref() == Some("");
+        let url = url.filter(|_| !is_unset);
         let is_flag = |source| source == Some(ValueSource::CommandLine);
         self.is_given = is_flag(url);
         let is_server = match (is_flag(store), is_flag(url)) {

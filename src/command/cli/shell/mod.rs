@@ -4,7 +4,7 @@ mod completion;
 mod history;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustyline::Editor;
@@ -24,6 +24,7 @@ use completion::Words;
 #[derive(Parser)]
 #[command(
     name = "embercask",
+    about = "Commands at the prompt; those of `key` may be given without `key`",
     no_binary_name = true,
     disable_version_flag = true,
     disable_help_flag = true
@@ -71,7 +72,13 @@ pub(crate) fn run(outer: &Session) -> Outcome {
 }
 
 fn prompt(session: &Session, is_terminal: bool) -> Outcome {
-    let failed = |error: ReadlineError| Failure::usage(format!("cannot read from the terminal: {error}"), "");
+    let failed = |error: ReadlineError| match error {
+        ReadlineError::Io(error) if error.kind() == ErrorKind::InvalidData => Failure::usage(
+            "a command is not text (UTF-8)",
+            "write other bytes as escapes, with --key-format escaped and --value-format escaped",
+        ),
+        error => Failure::usage(format!("cannot read commands: {error}"), ""),
+    };
     let mut editor = Editor::<Words<'_>, FileHistory>::new().map_err(failed)?;
     editor.set_helper(Some(Words { session }));
     // As in other shells, for lines that are not to be kept.
