@@ -7,7 +7,6 @@ use hyper::header::CONTENT_TYPE;
 use memchr::memmem;
 
 use super::ignored::Ignored;
-use super::members::{self, Members};
 use super::parameters::WithParameters;
 use super::rules;
 use crate::planted::{Planted, planted};
@@ -73,17 +72,19 @@ pub(crate) fn boundary(headers: &HeaderMap) -> Result<Option<String>, ApiError> 
 /// Reads a form. Parts with other names are ignored, and told.
 pub(crate) fn read(body: &Bytes, boundary: &str) -> Result<Form, ApiError> {
     let (mut value, mut metadata) = (None, None);
-    let (mut members, mut ignored) = (Members::default(), Ignored::default());
+    let mut ignored = Ignored::default();
     for part in Parts::of(body, boundary)? {
         let (name, content) = part.map_err(unreadable)?;
         let earlier = match &name[..] {
             "value" => value.replace(content),
             "metadata" => metadata.replace(content),
+            name if is_member_of_metadata(name) => {
+                return Err(not_json(
+                    "the client has taken an object apart, into parts such as metadata[a]; send one part",
+                ));
+            }
             name => {
-                match members::path(name, "metadata") {
-                    Some(path) => members.add(&path, &content),
-                    None => ignored.add(name),
-                }
+                ignored.add(name);
                 None
             }
         };
@@ -95,25 +96,19 @@ pub(crate) fn read(body: &Bytes, boundary: &str) -> Result<Form, ApiError> {
         let message = "the multipart field \"value\" is missing: send its bytes, or text, as one part of this name";
         return Err(ApiError::new(400, 10047, message));
     };
-    let mut messages = ignored.messages(told, "parts were ignored");
-    if members.are_some() {
-        messages.push(match metadata {
-            None => format!("{TAKEN_APART} put together as an object of texts: {ONE_PART}"),
-            Some(_) => format!("{TAKEN_APART} ignored beside the part metadata"),
-        });
-        if metadata.is_none() {
-            metadata = Some(members.json()?.into());
-        }
-    }
     Ok(Form {
         value,
         metadata,
-        messages,
+        messages: ignored.messages(told, "parts were ignored"),
     })
 }
 
-const TAKEN_APART: &str = "metadata came as parts of its members, such as metadata[a], which were";
-const ONE_PART: &str = "to keep numbers, true, false and null, send one part with JSON.stringify(metadata)";
+/// Whether a part is a member of metadata that the client took apart, such as `metadata[a]`: what
+/// was a number is text there, so they cannot be put together again.
+fn is_member_of_metadata(name: &str) -> bool {
+    name.strip_prefix("metadata")
+        .is_some_and(|rest| rest.starts_with(['[', '.']))
+}
 
 /// The message about a part that was ignored.
 fn told(name: &str) -> String {

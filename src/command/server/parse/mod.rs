@@ -6,6 +6,5 @@ pub(crate) mod encoding;
 pub(crate) mod form;
 pub(crate) mod head;
 pub(crate) mod ignored;
-mod members;
 mod parameters;
 pub(crate) mod rules;
