@@ -14,11 +14,8 @@ use super::transfer::written::Written;
 use super::writer::{Change, Lifetime, Position, Write};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::json_text;
+use crate::common::parse::FAR_FUTURE_SECONDS;
 use crate::common::text::quoted;
-
-/// From here on, in the year 33,658, seconds are taken for milliseconds, as the server does: those
-/// of any time since 2001 are at least as many.
-const FAR_FUTURE_SECONDS: u64 = 1_000_000_000_000;
 
 /// A pair to put.
 pub(crate) struct Pair {

@@ -9,6 +9,10 @@ use super::base64;
 use super::failure::{Failure, Outcome};
 use super::text::{encode_hex, escape, quoted};
 
+/// From here on, in the year 33,658, seconds are taken for milliseconds: those of any time since
+/// 2001 are at least as many.
+pub(crate) const FAR_FUTURE_SECONDS: u64 = 1_000_000_000_000;
+
 /// How bytes are written on the command line and in output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

@@ -17,6 +17,11 @@ use super::memory::{Claim, Holder};
 use super::shared::Shared;
 use crate::planted::{Planted, planted};
 
+/// The error for a body that is longer than its request allows.
+pub(super) fn too_large() -> ApiError {
+    ApiError::new(413, 10012, "the request body is too large")
+}
+
 /// The connection ends without a response: the client is gone, or too slow.
 #[derive(Debug)]
 pub(super) struct Disconnected(pub(super) &'static str);
@@ -210,7 +215,7 @@ impl<'a> Unread<'a> {
                     return Ok(Some(data));
                 }
                 self.ended = Some(Ok(()));
-                return Err(ApiError::new(413, 10012, "the request body is too large"));
+                return Err(too_large());
             }
         };
         let error = cut_off(&lost);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use embercask::{Namespace, Value};
 
 use super::blocking::blocking;
-use super::body::Body;
+use super::body::{Body, too_large};
 use super::error::ApiError;
 use super::memory::Holder;
 use super::parse::bulk::{self, Shown};
@@ -33,7 +33,6 @@ where
         around: [&'static str; 2],
         show: F,
     ) -> Result<(Self, usize), ApiError> {
-        let too_large = || ApiError::new(413, 10012, "the request body is too large");
         let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
         let values = namespace.get_many(&request.keys)?;
         let total: usize = values.iter().flatten().map(|value| value.len()).sum();

@@ -157,6 +157,10 @@ mod tests {
         for (path, expected) in by_path {
             if let Some(expected) = expected.filter(|_| Path::new(path).is_dir()) {
                 assert_eq!(is_read_only(Path::new(path)), expected, "{path}");
+                // The store itself is in memory; only its path is there.
+                let store = options().storage(Arc::new(MemStorage::new())).open(path).unwrap();
+                let refused = expected.then_some("the file system of the store is read-only");
+                assert_eq!(refuses_writes(&store), refused, "{path}");
             }
         }
         assert!(!is_read_only(tempfile::tempdir().unwrap().path()));

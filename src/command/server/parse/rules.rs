@@ -7,6 +7,7 @@ use embercask::Limits;
 use serde_json::value::RawValue;
 
 use crate::common::blanks::without_blanks;
+use crate::common::parse::FAR_FUTURE_SECONDS;
 use crate::planted::{Planted, planted};
 use crate::server::error::ApiError;
 
@@ -17,14 +18,11 @@ const STORED_KEY_BYTES_MAX: usize = Limits::ENGINE.key_bytes_max;
 /// Largest value, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = Limits::WORKERS_KV.value_bytes_max;
 /// Longest metadata, in bytes.
-pub(crate) const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
+const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
 /// Most keys on a page of a listing.
 pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
 /// Shortest lifetime, in seconds, unless the owner of the server has set another.
 pub(crate) const TTL_SECONDS_MIN: u64 = Limits::WORKERS_KV.ttl_min.as_secs();
-/// From here on, in the year 33,658, seconds are taken for milliseconds: those of any time since
-/// 2001 are at least as many.
-const MILLISECONDS_MIN: i64 = 1_000_000_000_000;
 /// Shortest `cache_ttl`, in seconds.
 const CACHE_SECONDS_MIN: i64 = 30;
 
@@ -165,7 +163,7 @@ pub(crate) fn ttl(name: &str, text: &str, rules: ExpiryRules) -> Result<Duration
 }
 
 fn are_milliseconds(seconds: i64) -> bool {
-    seconds >= MILLISECONDS_MIN && !planted(Planted::AcceptMilliseconds)
+    seconds >= FAR_FUTURE_SECONDS as i64 && !planted(Planted::AcceptMilliseconds)
 }
 
 /// A whole number, without a plus sign. What is too large is as large as can be.
@@ -184,17 +182,13 @@ pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError>
     }
     let length = metadata.len();
     if length > METADATA_BYTES_MAX {
-        return Err(long_metadata(length));
+        let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
+        return Err(ApiError::new(413, 10147, message));
     }
     match serde_json::from_slice::<&RawValue>(metadata) {
         Ok(json) => Ok(Some(metadata).filter(|_| json.get() != "null")),
         Err(_) => Err(ApiError::new(400, 10147, "metadata must be valid json")),
     }
-}
-
-pub(crate) fn long_metadata(length: usize) -> ApiError {
-    let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
-    ApiError::new(413, 10147, message)
 }
 
 /// Checks the length of a value.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::RequestContext;
 use super::envelope::{JSON, success_with_messages};
 use crate::server::blocking::blocking;
-use crate::server::body::{Body, Unread, Work};
+use crate::server::body::{Body, Unread, Work, too_large};
 use crate::server::error::ApiError;
 use crate::server::parse::bulk::{self, Shown};
 use crate::server::parse::rules;
@@ -36,7 +36,6 @@ fn with_metadata(json: &mut dyn Write, value: &Value, shown: &Shown<'_>) -> Resu
 }
 
 fn whole(body: &mut Body) -> Result<impl Read, ApiError> {
-    let too_large = || ApiError::new(413, 10012, "the request body is too large");
     body.reader().ok_or_else(too_large)
 }
 
