@@ -2,6 +2,7 @@
 //! record.
 
 pub(crate) mod buffer;
+mod cached;
 mod counters;
 #[cfg(test)]
 mod example;
@@ -23,7 +24,6 @@ use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
 use crate::location::{Location, segment_index};
 use crate::planted::{Planted, planted};
-use crate::prefetch::prefetch;
 use crate::storage::{Map, read_exact_at};
 use buffer::AppendBuffer;
 use files::{SegmentFile, read_record, read_value};
@@ -35,12 +35,6 @@ pub use value::{Value, ValueRef};
 /// Readers of one segment would all change one reference count and contend for its cache line, so
 /// the count is spread over this many stripes, and each thread uses one of them.
 const STRIPES: usize = 8;
-
-/// Bytes per cache line.
-const CACHE_LINE: usize = 64;
-
-/// Lines to load of a record whose length is not known yet.
-const TOUCHED_LINES: usize = 3;
 
 /// A live segment. Its published bytes never change; only the counters do.
 #[derive(Debug)]
@@ -290,31 +284,6 @@ impl Segment {
         }
     }
 
-    /// Prefetches the beginning of a record if it is in memory: the first few cache lines, since
-    /// its length is not known yet.
-    pub(crate) fn touch(&self, offset: u64) -> u8 {
-        match &self.source {
-            Source::Memory(stripes) => touch_lines(own_stripe(stripes).bytes(), offset),
-            Source::File { .. } => 0,
-        }
-    }
-
-    /// As [`Segment::touch`], for many records, without waiting for them.
-    pub(crate) fn prefetch(&self, offsets: impl IntoIterator<Item = u64>) {
-        if cfg!(shuttle) {
-            // It would be a step to explore, in places that hold a lock which shuttle does not
-            // know.
-            return;
-        }
-        if let Source::Memory(stripes) = &self.source {
-            let bytes = own_stripe(stripes).bytes();
-            for offset in offsets {
-                let lines = (0..TOUCHED_LINES).map(|line| offset as usize + line * CACHE_LINE);
-                lines.filter_map(|at| bytes.get(at)).for_each(prefetch);
-            }
-        }
-    }
-
     /// All bytes up to the end of the data, for a sequential reader: borrowed if they are in memory
     /// or mapped, else read into `scratch`.
     pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
@@ -357,13 +326,6 @@ impl Segment {
         }
     }
 
-    /// Asks the system to read a mapped segment ahead.
-    pub(crate) fn read_ahead(&self) {
-        if let Some(map) = self.map() {
-            map.read_ahead();
-        }
-    }
-
     /// The current end of the data.
     pub(crate) fn data_end(&self) -> u64 {
         match &self.source {
@@ -378,11 +340,6 @@ impl Segment {
         let counts = self.counters.get();
         self.data_end() + Hint::len(counts.puts + counts.tombstones)
     }
-}
-
-fn touch_lines(bytes: &[u8], offset: u64) -> u8 {
-    let line = |number: usize| bytes.get(offset as usize + number * CACHE_LINE).copied().unwrap_or(0);
-    (0..TOUCHED_LINES).fold(0, |touched, number| touched ^ line(number))
 }
 
 #[inline]

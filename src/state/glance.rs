@@ -36,6 +36,15 @@ impl State {
         }
     }
 
+    /// Whether a get of the key finds what it needs in memory, so that it waits for no device. Only
+    /// a hint.
+    pub(crate) fn is_cached(&self, namespace: &NamespaceState, key: &[u8]) -> bool {
+        let glanced = self.glance(&self.hashed(namespace.number, key), |segment, offset| {
+            segment.is_cached(offset).then_some(())
+        });
+        !matches!(glanced, Glance::Unsure)
+    }
+
     /// What `read` makes of the newest value of the key. It is called at most once, and holds
     /// nothing that others wait for.
     #[inline]

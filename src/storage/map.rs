@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
@@ -87,6 +87,16 @@ impl Map {
         }
     }
 
+    /// Whether these bytes, as far as there are any, are in memory, so that reading them waits for
+    /// no device. False where the system does not tell.
+    pub(crate) fn is_cached(&self, range: Range<usize>) -> bool {
+        let bytes = self.get(range.start..range.end.min(self.len())).unwrap_or_default();
+        match &self.0 {
+            Backing::File(_) => bytes.is_empty() || are_resident(bytes),
+            Backing::Empty | Backing::Memory { .. } => true,
+        }
+    }
+
     /// Gets read at random, so read-ahead would be wasted.
     fn advise_random(&self) {
         #[cfg(unix)]
@@ -94,6 +104,35 @@ impl Map {
             let _ = map.advise(memmap2::Advice::Random);
         }
     }
+}
+
+/// Most pages that are asked about in one call; more count as not resident.
+#[cfg(target_os = "linux")]
+const PAGES_MAX: usize = 64;
+
+/// Whether all pages of these bytes, which are mapped from a file, are in the page cache.
+#[cfg(target_os = "linux")]
+fn are_resident(bytes: &[u8]) -> bool {
+    let page = rustix::param::page_size();
+    let before = bytes.as_ptr().addr() % page;
+    let pages = (before + bytes.len()).div_ceil(page);
+    let mut found = [0; PAGES_MAX];
+    if pages > PAGES_MAX {
+        return false;
+    }
+    // SAFETY: the call reads no memory of these pages, writes one byte for each of them to `found`,
+    // which has that many, and tells by an error if any is not mapped.
+    let told = unsafe {
+        let first = bytes.as_ptr().sub(before).cast_mut().cast();
+        libc::mincore(first, before + bytes.len(), found.as_mut_ptr())
+    };
+    let found = found.get(..pages).unwrap_or_default();
+    told == 0 && found.iter().all(|page| page & 1 == 1)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn are_resident(_: &[u8]) -> bool {
+    false
 }
 
 fn check_length(wanted: u64, available: u64) -> io::Result<()> {
@@ -171,6 +210,26 @@ mod tests {
         assert_eq!(Map::of_file(&file, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let beyond = Map::of_memory(Arc::new(vec![1]), 2, Arc::new(()));
         assert_eq!(beyond.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri cannot map files")]
+    fn what_was_just_written_is_cached_and_what_is_in_memory_always_is() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 1 << 20]).unwrap();
+        let map = Map::of_file(&file, 1 << 20).unwrap();
+        let is_told = cfg!(target_os = "linux");
+        for range in [
+            0..1,
+            4095..4097,
+            10_000..100_000,
+            (1 << 20) - 1..2 << 20,
+            2 << 20..3 << 20,
+        ] {
+            assert_eq!(map.is_cached(range.clone()), is_told, "{range:?}");
+        }
+        assert!(!map.is_cached(0..1 << 20), "more is asked about than one call tells");
+        assert!(of_bytes(b"abc").is_cached(0..3) && of_bytes(b"").is_cached(0..0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The public handles of an open store.
 
 mod asynchronous;
+mod attributes;
 mod batch;
 mod checkpoint;
 mod checks;

@@ -3,9 +3,8 @@
 use std::borrow::Borrow;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::checks::{check_options, checked_put};
+use super::checks::checked_put;
 use super::list::{Moment, Source};
 use super::{List, NamespaceStats, Store};
 use crate::engine::Engine;
@@ -13,7 +12,7 @@ use crate::engine::operation::{Action, Operation, Written};
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::limits::Limits;
-use crate::options::{Condition, Durability, Lifetime, PutOptions};
+use crate::options::{Condition, Durability, PutOptions};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
 
@@ -45,9 +44,6 @@ impl Deleted {
         }
     }
 }
-
-/// Attempts of a read-modify-write before it gives up on a key that other writes keep changing.
-pub(super) const UPDATE_ATTEMPTS_MAX: usize = 1000;
 
 impl Namespace {
     pub(super) fn new(store: Store, state: Arc<NamespaceState>) -> Namespace {
@@ -144,6 +140,25 @@ impl Namespace {
                 view.check()?;
             }
             found
+        })
+    }
+
+    /// Whether a get of this key finds what it needs in memory, or in the system's page cache, so
+    /// that it waits for no device: for programs that must not wait on some of their threads, and
+    /// have others for it. Takes about as long as a get.
+    ///
+    /// Only a hint: the system may use the memory for something else at any time. False if it
+    /// cannot be told, as in [`crate::ReadMode::Pread`], for a record of more than some 200 KiB,
+    /// and except on Linux.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Namespace::get`].
+    pub fn is_cached(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.read(|view| {
+            let is_cached = view.engine.state.is_cached(view.state(), key.as_ref());
+            view.check()?;
+            Ok(is_cached)
         })
     }
 
@@ -321,60 +336,6 @@ impl Namespace {
             action: Action::Delete,
             condition,
         }))
-    }
-
-    /// Makes a key expire after this time; value and metadata are unchanged. False if the key is
-    /// absent. [`Error::InvalidInput`] for a time that no put takes, whether or not the key is
-    /// there.
-    pub fn set_ttl(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
-        self.change(key.as_ref(), |options| options.ttl(ttl))
-    }
-
-    /// Makes a key expire at this time, in milliseconds since the epoch; value and metadata are
-    /// unchanged. False if the key is absent.
-    pub fn set_expiry(&self, key: impl AsRef<[u8]>, expiry_ms: u64) -> Result<bool> {
-        self.change(key.as_ref(), |options| options.expires_at_ms(expiry_ms))
-    }
-
-    /// Removes a key's expiry; value and metadata are unchanged. False if the key is absent.
-    pub fn remove_expiry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.change(key.as_ref(), |options| PutOptions {
-            lifetime: Lifetime::Forever,
-            ..options
-        })
-    }
-
-    /// Replaces the metadata of a key (`None` removes it); value and expiry are unchanged. False if
-    /// the key is absent.
-    pub fn set_metadata(&self, key: impl AsRef<[u8]>, metadata: Option<&[u8]>) -> Result<bool> {
-        self.change(key.as_ref(), |options| PutOptions {
-            metadata: metadata.map(<[u8]>::to_vec),
-            ..options
-        })
-    }
-
-    /// Writes a key again with changed options; retries if another write came in between.
-    fn change(&self, key: &[u8], change: impl Fn(PutOptions) -> PutOptions) -> Result<bool> {
-        let engine = self.writer()?;
-        self.check()?;
-        check_options(engine, &self.state, &change(PutOptions::new()))?;
-        for _ in 0..UPDATE_ATTEMPTS_MAX {
-            let Some(value) = self.get(key)? else { return Ok(false) };
-            let same = PutOptions {
-                lifetime: value.expiry_ms().map_or(Lifetime::Forever, Lifetime::Kept),
-                metadata: value.metadata().map(<[u8]>::to_vec),
-                durability: None,
-                condition: Some(Condition::Sequence(value.sequence())),
-            };
-            match self.put_with(key, &value, change(same)) {
-                Ok(_) => return Ok(true),
-                Err(Error::Conflict { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::TooManyConflicts {
-            attempts: UPDATE_ATTEMPTS_MAX,
-        })
     }
 
     /// Begins a listing of keys, in byte order.

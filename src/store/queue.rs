@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::Namespace;
-use super::namespace::UPDATE_ATTEMPTS_MAX;
+use super::update::UPDATE_ATTEMPTS_MAX;
 use crate::error::{Error, Result};
 use crate::index::order::prefix_successor;
 use crate::options::Condition;

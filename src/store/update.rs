@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use super::checks::checked_put;
-use super::namespace::UPDATE_ATTEMPTS_MAX;
 use super::{Deleted, Namespace};
 use crate::callback;
 use crate::engine::operation::{Action, Operation, Written};
@@ -13,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::options::{Condition, Durability, PutOptions};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
+
+/// Attempts of a read-modify-write before it gives up on a key that other writes keep changing.
+pub(super) const UPDATE_ATTEMPTS_MAX: usize = 1000;
 
 /// What [`Namespace::update`] does to a key.
 #[derive(Clone, Debug)]

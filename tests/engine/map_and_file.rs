@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use embercask::{Durability, ErrorKind, Maintenance, Options, ReadMode, Store};
+use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, ReadMode, Store};
 use test_support::file_names;
 
 const KEYS: usize = 200;
@@ -159,4 +159,45 @@ fn sealed_segments_alone_are_mapped_and_never_for_writing() {
     store.close().unwrap();
     drop(namespace);
     assert_eq!(maps_of(&directory), [], "a map outlives the last handle");
+}
+
+/// Where the system cannot be asked to forget a file, as in memory, only the first part is tested.
+#[test]
+fn a_key_is_cached_unless_its_record_has_to_be_fetched_from_the_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = |mode| options(mode).segment_bytes(4 << 20);
+    let store = large(ReadMode::Map).open(directory.path()).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let keys: Vec<_> = (0..2000).map(|n| format!("{n:04}")).collect();
+    let count_cached = |namespace: &Namespace| keys.iter().filter(|key| namespace.is_cached(key).unwrap()).count();
+    for key in &keys {
+        namespace.put(key, [7; 1500]).unwrap();
+    }
+    assert_eq!(count_cached(&namespace), keys.len(), "the active segment is in memory");
+    assert!(namespace.is_cached("absent").unwrap());
+    store.close().unwrap();
+    assert_eq!(namespace.is_cached("0000").unwrap_err().kind(), ErrorKind::Closed);
+
+    let store = large(ReadMode::Pread).open(directory.path()).unwrap();
+    assert_eq!(
+        count_cached(&store.open_namespace("N").unwrap()),
+        0,
+        "it cannot be told"
+    );
+    store.close().unwrap();
+
+    let store = large(ReadMode::Map).open(directory.path()).unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    for segment in segments(directory.path()) {
+        let file = std::fs::File::open(segment).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    let cached = count_cached(&namespace);
+    for key in &keys {
+        assert_eq!(namespace.get(key).unwrap().unwrap().len(), 1500);
+    }
+    let read = count_cached(&namespace);
+    println!("{cached} were cached at first, and then {read}");
+    assert!(read >= cached && read > keys.len() / 2, "{cached}, then {read}");
 }

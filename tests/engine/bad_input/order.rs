@@ -26,6 +26,7 @@ const OF_NAMESPACE: &[(Call<Namespace>, bool)] = &[
     (("get_text", |n| n.get_text("").map(drop)), false),
     (("get_many", |n| n.get_many(&["", "absent"]).map(drop)), false),
     (("contains", |n| n.contains(TOO_LONG).map(drop)), false),
+    (("is_cached", |n| n.is_cached(TOO_LONG).map(drop)), false),
     (("put", |n| n.put("", "1").map(drop)), true),
     (
         ("put_with", |n| n.put_with(TOO_LONG, "1", PutOptions::new()).map(drop)),
