@@ -26,7 +26,7 @@ use super::parse::encoding::{Query, decode};
 use super::parse::form;
 use super::parse::head::routed_method;
 use super::parse::rules::{self, ExpiryRules};
-use super::reading::{METADATA_HEADER, Reading};
+use super::reading::{self, METADATA_HEADER, Reading};
 use super::response::{ApiResponse, explain, response, set_etag, to_json};
 use super::shared::Shared;
 use super::writing::Put;
@@ -207,18 +207,14 @@ async fn run(
 ) -> Result<ApiResponse, ApiError> {
     match plan {
         Plan::Get { key, reading } => {
-            blocking(move || reading.response(namespace.get(&key)?.ok_or_else(not_found)?, EXPIRATION_HEADER)).await
+            let answer = move |value: Option<Value>| reading.response(value.ok_or_else(not_found)?, EXPIRATION_HEADER);
+            reading::get(namespace, key, answer).await
         }
         Plan::Put(put) => {
             let mut body = unread.read(&holder, PUT_BYTES_MAX, Work::Value).await?;
             rules::check_value(body.length)?;
-            let shared = Arc::clone(shared);
-            let etag = blocking(move || {
-                // The memory of `body` is held until the put is done even if the client has gone.
-                let value = body.take_whole().ok_or_else(|| rules::value_too_long(body.length))?;
-                put.run(&shared, &namespace, &value)
-            });
-            let etag = etag.await?;
+            let value = body.take_whole().ok_or_else(|| rules::value_too_long(body.length))?;
+            let etag = put.run(shared, namespace, value, body).await?;
             let mut response = response(200, None, "");
             if let Some(etag) = etag {
                 set_etag(&mut response, etag);
@@ -227,7 +223,7 @@ async fn run(
         }
         Plan::Delete { key, conditions } => {
             let durability = shared.durability;
-            blocking(move || conditions.delete(&namespace, &key, durability)).await?;
+            conditions.delete_async(namespace, key, durability).await?;
             Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {

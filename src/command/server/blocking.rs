@@ -3,6 +3,10 @@
 use super::error::ApiError;
 use super::limited_log;
 
+/// Values of up to this many bytes are read, written and tagged on the thread that serves the
+/// connection if nothing has to be waited for: handing them to another would take longer.
+pub(super) const AT_ONCE_BYTES_MAX: usize = 16 << 10;
+
 /// Runs work that may wait for the disk or for other writers on a thread that may block. Puts that
 /// wait at the same time share one sync of the store.
 pub(super) async fn blocking<T: Send + 'static>(

@@ -7,6 +7,7 @@ use embercask::{Condition, Durability, Error, Namespace, PutOptions, Value};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 
+use super::blocking::blocking;
 use super::error::ApiError;
 use super::etag::Etag;
 use crate::planted::{Planted, planted};
@@ -122,6 +123,42 @@ impl Conditions {
             None => namespace.put_when(key, value, &options, |found| self.allow_value(found)),
         };
         written.map(drop).map_err(|error| self.refused(error))
+    }
+
+    /// Whether the store alone can judge them, without looking at the value.
+    pub(crate) fn are_of_the_store(&self) -> bool {
+        self.are_none() || self.on_existence().is_some()
+    }
+
+    /// As [`Conditions::put`] on a thread that must not be kept waiting, if the store alone can
+    /// judge them.
+    pub(crate) async fn put_async(
+        &self,
+        namespace: &Namespace,
+        key: &[u8],
+        value: &[u8],
+        options: PutOptions,
+    ) -> Result<(), ApiError> {
+        let options = match self.on_existence() {
+            Some(condition) => options.condition(condition),
+            None => options,
+        };
+        let written = namespace.put_with_async(key, value, options).await;
+        written.map(drop).map_err(|error| self.refused(error))
+    }
+
+    /// As [`Conditions::delete`] on a thread that must not be kept waiting.
+    pub(crate) async fn delete_async(
+        self,
+        namespace: Namespace,
+        key: Vec<u8>,
+        durability: Durability,
+    ) -> Result<(), ApiError> {
+        if !self.are_of_the_store() {
+            return blocking(move || self.delete(&namespace, &key, durability)).await;
+        }
+        let deleted = namespace.delete_with_async(&key, self.on_existence(), Some(durability));
+        deleted.await.map(drop).map_err(|error| self.refused(error))
     }
 
     /// Deletes a key if they hold.

@@ -1,9 +1,9 @@
 //! `embercask serve`: self-hosted Workers KV, for existing clients.
 //!
 //! One process, one store, two protocols: the binding protocol of `workerd`, and the REST API of
-//! wrangler and the SDKs. Both check requests with [`parse::rules`], and run them on threads that
-//! may block: no thread of the runtime waits for the disk, for other writers, or for a page of a
-//! value that is not in memory. Writes that wait at the same time share one sync of the store.
+//! wrangler and the SDKs. Both check requests with [`parse::rules`]. No thread of the runtime waits
+//! for the disk, for other writers, or for a page of a value that is not in memory: what may wait
+//! is run on threads that may block. Writes that wait at the same time share one sync of the store.
 
 pub(crate) mod access;
 mod administration;

@@ -1,10 +1,11 @@
 //! The response to a read of one value, in both protocols.
 
-use embercask::Value;
+use embercask::{Namespace, Value};
 use hyper::Method;
 use hyper::header::IF_RANGE;
 use hyper::http::request::Parts;
 
+use super::blocking::{AT_ONCE_BYTES_MAX, blocking};
 use super::conditions::{Conditions, NotRead, tag};
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
@@ -15,6 +16,23 @@ use super::response::{ApiResponse, response, set_etag, set_header, value_respons
 /// The metadata that belong to a value, as JSON in raw UTF-8. In the REST API too, for the page:
 /// what an entity tag is of comes with it.
 pub(super) const METADATA_HEADER: &str = "cf-kv-metadata";
+
+/// Gets a value, and makes the answer of it: at once if that neither waits for the device nor takes
+/// long, and otherwise where threads may block.
+pub(super) async fn get<T: Send + 'static>(
+    namespace: Namespace,
+    key: Vec<u8>,
+    answer: impl FnOnce(Option<Value>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if !namespace.is_cached(&key)? {
+        return blocking(move || answer(namespace.get(&key)?)).await;
+    }
+    let value = namespace.get(&key)?;
+    match value.as_ref().is_none_or(|value| value.len() <= AT_ONCE_BYTES_MAX) {
+        true => answer(value),
+        false => blocking(move || answer(value)).await,
+    }
+}
 
 /// What a request asks of the value besides its key.
 pub(super) struct Reading {

@@ -1,9 +1,12 @@
 //! Writes of one key, in both protocols.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use embercask::Namespace;
+use embercask::{Namespace, PutOptions};
 
+use super::blocking::{AT_ONCE_BYTES_MAX, blocking};
+use super::body::Body;
 use super::conditions::Conditions;
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
@@ -27,22 +30,53 @@ enum Expiry {
 
 impl Put {
     /// Returns the entity tag of what was written, for values of up to 1 MiB and for puts with a
-    /// condition. May wait for the disk.
-    pub(super) fn run(self, shared: &Shared, namespace: &Namespace, value: &[u8]) -> Result<Option<Etag>, ApiError> {
-        let mut options = shared.put_options(None, self.metadata.as_deref());
-        // Known before the put, since the tag of what was written includes it.
+    /// condition. The memory of `body` is held until the put is done.
+    pub(super) async fn run<V>(
+        self,
+        shared: &Arc<Shared>,
+        namespace: Namespace,
+        value: V,
+        body: Body,
+    ) -> Result<Option<Etag>, ApiError>
+    where
+        V: AsRef<[u8]> + Send + 'static,
+    {
+        if value.as_ref().len() <= AT_ONCE_BYTES_MAX && self.conditions.are_of_the_store() {
+            let _until_it_is_done = body;
+            let value = value.as_ref();
+            let (options, expiry) = self.options(shared, &namespace);
+            let put = self.conditions.put_async(&namespace, &self.key, value, options);
+            return put.await.map(|()| self.etag(value, &expiry));
+        }
+        let shared = shared.clone();
+        blocking(move || {
+            let _until_it_is_done = body;
+            let value = value.as_ref();
+            let (options, expiry) = self.options(&shared, &namespace);
+            self.conditions.put(&namespace, &self.key, value, options)?;
+            Ok(self.etag(value, &expiry))
+        })
+        .await
+    }
+
+    /// The expiry is known before the put, since the tag of what was written includes it.
+    fn options(&self, shared: &Shared, namespace: &Namespace) -> (PutOptions, Expiry) {
+        let options = shared.put_options(None, self.metadata.as_deref());
         let expiry = self.expiry(shared, namespace);
-        options = match expiry {
+        let options = match expiry {
             Expiry::At(Some(expiry_ms)) => options.expires_at_ms(expiry_ms),
             Expiry::At(None) => options.forever(),
             Expiry::Unknown => options,
         };
-        self.conditions.put(namespace, &self.key, value, options)?;
+        (options, expiry)
+    }
+
+    fn etag(&self, value: &[u8], expiry: &Expiry) -> Option<Etag> {
         let is_told = value.len() <= UNASKED_BYTES_MAX || !self.conditions.are_none();
-        Ok(match expiry {
-            Expiry::At(expiry_ms) if is_told => Some(Etag::of(value, self.metadata.as_deref(), expiry_ms)),
+        match expiry {
+            Expiry::At(expiry_ms) if is_told => Some(Etag::of(value, self.metadata.as_deref(), *expiry_ms)),
             _ => None,
-        })
+        }
     }
 
     fn expiry(&self, shared: &Shared, namespace: &Namespace) -> Expiry {

@@ -13,7 +13,7 @@ use crate::server::parse::encoding::Query;
 use crate::server::parse::form::{self, Form};
 use crate::server::parse::ignored::Ignored;
 use crate::server::parse::rules;
-use crate::server::reading::Reading;
+use crate::server::reading::{self, Reading};
 use crate::server::response::{ApiResponse, response, set_etag};
 use crate::server::writing::Put;
 
@@ -27,8 +27,8 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
         let reading = Reading::of(self.head).map_err(|error| error.of(OPERATION))?;
-        blocking(move || {
-            let value = namespace.get(&key)?.ok_or_else(|| not_found(OPERATION))?;
+        reading::get(namespace, key, move |value| {
+            let value = value.ok_or_else(|| not_found(OPERATION))?;
             reading.response(value, "expiration")
         })
         .await
@@ -38,9 +38,11 @@ impl RequestContext<'_> {
         const OPERATION: &str = "get metadata";
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
-        let value = blocking(move || Ok(namespace.get(&key)?)).await?;
-        let value = value.ok_or_else(|| not_found(OPERATION))?;
-        Ok(success(&rules::metadata_json(value.metadata())))
+        reading::get(namespace, key, |value| {
+            let value = value.ok_or_else(|| not_found(OPERATION))?;
+            Ok(success(&rules::metadata_json(value.metadata())))
+        })
+        .await
     }
 
     pub(super) async fn put(&self, unread: &mut Unread<'_>) -> Result<ApiResponse, ApiError> {
@@ -85,13 +87,7 @@ impl RequestContext<'_> {
             metadata: metadata.map_err(of_operation)?.flatten().map(<[u8]>::to_vec),
             conditions,
         };
-        let shared = self.shared.clone();
-        let etag = blocking(move || {
-            // Holds the memory permit until the put is done.
-            let _body = body;
-            put.run(&shared, &namespace, &value)
-        });
-        let etag = etag.await?;
+        let etag = put.run(self.shared, namespace, value, body).await?;
         let messages = [of_form, self.unknown_parameters()].concat();
         let mut response = success_with_messages(&(), &messages);
         if let Some(etag) = etag {
@@ -118,7 +114,7 @@ impl RequestContext<'_> {
         let key = self.key(OPERATION)?;
         let conditions = Conditions::of(&self.head.headers).map_err(|error| error.of(OPERATION))?;
         let durability = self.shared.durability;
-        blocking(move || conditions.delete(&namespace, &key, durability)).await?;
+        conditions.delete_async(namespace, key, durability).await?;
         Ok(success(&()))
     }
 
