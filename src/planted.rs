@@ -28,6 +28,8 @@ macro_rules! breakages {
 }
 
 breakages! {
+    /// A segment is sealed with the zeros that its file was extended by.
+    KeepLengthAhead,
     /// An asynchronous write waits on the thread that polls it.
     WaitInPoll,
     /// An asynchronous write of class `Sync` is acknowledged without a sync.

@@ -1,18 +1,15 @@
 //! The active segment, and its stages before and after: prepared, and rotated out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
+use super::log_file::LogFile;
 use crate::format::ALIGNMENT;
 use crate::format::record::{Header, RunCrc, sequence_fits};
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::segment::buffer::Appender;
 use crate::segment::scan::add_to_summary;
-use crate::storage::{StorageFile, check_linked, write_all_at};
-use crate::sync::lock;
 
 /// Generous bound on the bytes of a start record and a mark.
 pub(super) const SEGMENT_OVERHEAD: u64 = 256;
@@ -84,59 +81,6 @@ pub(super) struct Rotated {
     pub(super) file: Arc<LogFile>,
     pub(super) summary: Summary,
     pub(super) synced: AtomicBool,
-}
-
-/// The file of a segment that is being written to. Two threads may want to sync it, the leader of
-/// the writers and the one that seals. The system reports a failure to only one of them, so they
-/// take turns, and the second is told as well.
-#[derive(Debug)]
-pub(super) struct LogFile {
-    pub(super) file: Arc<dyn StorageFile>,
-    pub(super) sync_failed: Mutex<bool>,
-}
-
-impl LogFile {
-    pub(super) fn new(file: Arc<dyn StorageFile>) -> Arc<LogFile> {
-        Arc::new(LogFile {
-            file,
-            sync_failed: Mutex::new(false),
-        })
-    }
-
-    /// Makes earlier writes durable. After a failure every call fails: the system may have dropped
-    /// the data.
-    pub(super) fn sync(&self) -> std::io::Result<()> {
-        if planted(Planted::SkipDataSync) {
-            return Ok(());
-        }
-        let mut failed = lock(&self.sync_failed);
-        if *failed && !planted(Planted::SyncAgainAfterFailure) {
-            return Err(std::io::Error::other("an earlier sync of this file failed"));
-        }
-        no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
-    }
-
-    /// Writes all bytes. Fails if the file was removed, since the data could never be found there.
-    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-        no_panic(|| write_all_at(&*self.file, bytes, offset))?;
-        self.check_linked()
-    }
-
-    /// Fails if the file was removed. While the segment is active, only another program can have
-    /// done that; once sealed, the store itself may remove it.
-    pub(super) fn check_linked(&self) -> std::io::Result<()> {
-        check_linked(&*self.file)
-    }
-
-    pub(super) fn cut(&self, length: u64) -> std::io::Result<()> {
-        self.file.set_len(length)
-    }
-}
-
-/// Turns a panic of the storage into an error: the leader must return and report it, or all waiters
-/// would wait forever.
-fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(std::io::Error::other("the storage panicked")))
 }
 
 impl Active {
@@ -245,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::format::record::Kind;
-    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
+    use crate::storage::MemStorage;
 
     const HEADER: SegmentHeader = SegmentHeader {
         salt: 0,
@@ -321,18 +265,5 @@ mod tests {
         assert!(!prepared.has_room(most + 1, 2));
         assert!(!prepared.has_room(most, 1 << 33));
         assert!(!prepared.has_room(most + 1, 1 << 33));
-    }
-
-    #[test]
-    fn a_file_that_was_not_synced_once_is_never_synced_again() {
-        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
-        faults.create_directory("/store".as_ref()).unwrap();
-        let directory = faults.open_directory("/store".as_ref()).unwrap();
-        let file = LogFile::new(directory.create("1.segment".as_ref()).unwrap());
-        file.sync().unwrap();
-        faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
-        file.sync().unwrap_err();
-        file.sync().unwrap_err();
-        assert_eq!(faults.struck(), 1);
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::active::{Account, LogFile, Rotated};
+use super::active::{Account, Rotated};
 use super::behind::Beginning;
 use super::commit::Environment;
+use super::log_file::LogFile;
 use super::reserve::Reserve;
 use super::tail::Tail;
 use crate::context::Context;
@@ -40,9 +41,16 @@ pub(crate) struct Pending {
 pub(crate) struct Unsynced {
     /// Oldest first.
     rotated: Vec<Arc<Rotated>>,
-    active: Option<(u64, Arc<LogFile>)>,
+    active: Option<UnsyncedActive>,
     end: Mark,
     began: Beginning,
+}
+
+struct UnsyncedActive {
+    id: u64,
+    file: Arc<LogFile>,
+    /// Where it ends once it is full.
+    full_end: u64,
 }
 
 impl Environment for Device {
@@ -188,7 +196,11 @@ impl Environment for Device {
         let active = tail.active.as_ref();
         Unsynced {
             rotated,
-            active: active.map(|active| (active.segment.id(), active.file.clone())),
+            active: active.map(|active| UnsyncedActive {
+                id: active.segment.id(),
+                file: active.file.clone(),
+                full_end: active.appender.capacity() as u64,
+            }),
             end,
             began: self.begin_sync(tail.pending_bytes()),
         }
@@ -201,10 +213,16 @@ impl Environment for Device {
             }
             rotated.synced.store(true, Ordering::Release);
         }
-        match &unsynced.active {
-            Some((id, file)) => self.sync_file(*id, file),
-            None => Ok(()),
-        }
+        let Some(active) = &unsynced.active else {
+            return Ok(());
+        };
+        // Space that others are waiting for is not taken ahead.
+        let most = match self.reserve.is_full() {
+            true => 0,
+            false => active.full_end,
+        };
+        let synced = active.file.sync_ahead(unsynced.end.offset, most);
+        self.synced_file(active.id, synced)
     }
 
     fn check_synced(&self, tail: &Tail) -> Result<()> {
@@ -236,11 +254,14 @@ impl Environment for Device {
 }
 
 impl Device {
-    /// Syncs the file of a segment.
+    /// Syncs the file of a segment that no longer grows.
     pub(super) fn sync_file(&self, id: u64, file: &LogFile) -> Result<()> {
+        self.synced_file(id, file.sync())
+    }
+
+    fn synced_file(&self, id: u64, synced: std::io::Result<()>) -> Result<()> {
         self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
-        file.sync()
-            .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
+        synced.map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
     }
 
     /// Fails if the directory, its lock or the active segment was removed. Called under the lock,

@@ -21,6 +21,7 @@ pub(crate) mod commit;
 mod device;
 pub(crate) mod hints;
 mod limit;
+mod log_file;
 pub(crate) mod manifest;
 mod recent;
 pub(crate) mod reserve;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
+use super::active::{Account, Active, Prepared, SEGMENT_OVERHEAD};
 use super::append::Room;
+use super::log_file::LogFile;
 use super::manifest::{Floors, ReplaceError, ReservedId, SEGMENTS_HELD_BACK};
 use super::tail::Tail;
 use super::{Guard, Log};

@@ -78,6 +78,9 @@ impl Log {
         if rotated.summary.puts + rotated.summary.tombstones == 0 {
             return self.drop_empty(rotated);
         }
+        // A sealed file ends with its seal.
+        let cut = rotated.file.end_at(rotated.summary.data_end);
+        cut.map_err(|error| Error::io("cut", &path, error))?;
         let seal = encode_seal(&rotated.segment.header, &rotated.summary);
         if let Err(error) = rotated.file.write(&seal, rotated.summary.data_end) {
             // The segment is as good without its seal; sealing is retried later.

@@ -16,7 +16,7 @@ use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::buffer::Appender;
 use crate::segment::ring::Ring;
-use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end, scanned_records};
+use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end, scanned_records, used_len};
 use crate::segment::{Counters, Segment};
 use crate::state::Source;
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
@@ -158,7 +158,7 @@ pub(super) fn find_end(
     let mut dropped = take(&end.discarded);
     dropped.extend(take(&end.unstarted));
     for opened in &dropped {
-        report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
+        report.discarded_bytes += used_len(opened.bytes.get()).saturating_sub(SEGMENT_HEADER_LEN);
     }
     let mut unrecovered = Unrecovered {
         dropped: dropped.iter().map(|opened| opened.header.segment_id).collect(),
@@ -168,7 +168,7 @@ pub(super) fn find_end(
     for (index, opened) in log.into_iter().enumerate() {
         report.ring_bytes += opened.ring_bytes;
         if let End::Damaged { .. } = opened.scan.end {
-            report.discarded_bytes += opened.bytes.get().len() as u64 - opened.scan.valid_end;
+            report.discarded_bytes += used_len(opened.bytes.get()).saturating_sub(opened.scan.valid_end);
         }
         let id = opened.header.segment_id;
         if opened.scan.summary.puts + opened.scan.summary.tombstones == 0 {

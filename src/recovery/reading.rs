@@ -25,10 +25,10 @@
 //! 6. Nothing is damaged unless it is found twice under the same manifest. A writer that was seen
 //!    half-way has got on by the second time.
 //! 7. What is not in a segment's file yet is in the ring, which is read after the file. The writer
-//!    stores to it what lies up to its length ahead of what is written out. So if the file is as
-//!    long as before, nothing was overwritten that follows what was read of it. If it has grown,
-//!    file and ring are read again, until the file alone has everything that the ring could have
-//!    had at first.
+//!    stores to it what lies up to its length ahead of what is written out. So if no record follows
+//!    in the file, nothing was overwritten that follows what was read of it. If one does, file and
+//!    ring are read again, until the file alone has everything that the ring could have had at
+//!    first.
 //!
 //! Unlike recovery, this makes nothing durable: a power cut may take back what was shown, as it may
 //! take back what readers in the process that writes have seen.
@@ -44,6 +44,7 @@ use crate::clock::StoreTime;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::record::FIXED_HEADER_LEN;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, Summary};
 use crate::format::{Damage, LOCK_FILE, MANIFEST_FILE};
 use crate::housekeeping::Housekeeping;
@@ -55,7 +56,7 @@ use crate::planted::{Planted, planted};
 use crate::recovery::log_end::find_log_end;
 use crate::segment::buffer::Appender;
 use crate::segment::ring::{self, Ring};
-use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
+use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end, used_len};
 use crate::segment::{Counters, Segment};
 use crate::state::{Source, State};
 use crate::storage::{Directory, StorageFile};
@@ -91,8 +92,11 @@ struct Seen {
     last_header: (u64, u64),
     /// End of that record: what follows are marks, or no valid records.
     last_end: u64,
-    /// Checksum of that header and of what follows that record. Sequences are never given out
-    /// twice, so a record in the place of one that was cut back differs in its header.
+    /// End of what follows, with the place of the next record's header: from there on there were
+    /// only zeros, and what is written there is written behind that header.
+    tail_end: u64,
+    /// Checksum of that header and of what follows that record, up to there. Sequences are never
+    /// given out twice, so a record in the place of one that was cut back differs in its header.
     checksum: u32,
     /// Where the valid records end that are in the file or in the ring.
     shown_end: u64,
@@ -409,14 +413,17 @@ impl Seen {
             last_header = (found.offset, found.offset + header.header_len() as u64);
             last_end = found.offset + header.record_len();
         }
+        let next_header_end = scanner.valid_end() + FIXED_HEADER_LEN as u64;
+        let tail_end = used_len(bytes).max(next_header_end).min(length);
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(part(bytes, last_header.0, last_header.1));
-        checksum.update(part(bytes, last_end, length));
+        checksum.update(part(bytes, last_end, tail_end));
         Seen {
             file,
             length,
             last_header,
             last_end,
+            tail_end,
             checksum: checksum.finalize(),
             shown_end: scanner.valid_end(),
             ring: (0, [0; size_of::<ring::Head>()]),
@@ -439,7 +446,7 @@ impl Seen {
             return Ok(true);
         }
         let mut checksum = crc32fast::Hasher::new();
-        for (from, to) in [self.last_header, (self.last_end, self.length)] {
+        for (from, to) in [self.last_header, (self.last_end, self.tail_end)] {
             let mut bytes = vec![0; to.saturating_sub(from) as usize];
             crate::storage::read_exact_at(&*self.file, &mut bytes, from)?;
             checksum.update(&bytes);

@@ -30,7 +30,8 @@ pub struct RecoveryReport {
     pub ring_bytes: u64,
     /// Valid bytes that were not known to be durable, copied and synced.
     pub rewritten_bytes: u64,
-    /// Bytes beyond the end of the log that were discarded as a torn tail.
+    /// Bytes beyond the end of the log that were discarded as a torn tail; zeros at the end of a
+    /// file are none.
     pub discarded_bytes: u64,
     /// Left-over files of interrupted work that were removed.
     pub removed_files: u64,

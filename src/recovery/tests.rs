@@ -1,5 +1,6 @@
 use super::*;
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX};
+use crate::segment::scan::used_len;
 use crate::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use crate::{Durability, ErrorKind, PutOptions, ReadMode, Store};
 
@@ -164,7 +165,7 @@ fn what_is_discarded_is_all_behind_the_first_tear_and_is_counted() {
     let (torn, _) = state.find_header(&state.hashed(number, b"b")).unwrap().unwrap();
     let killed = disk.crash_process();
     killed.flip_bit(segment_path(1), torn.offset() * 8).unwrap();
-    let length = |id| killed.read_file(segment_path(id)).unwrap().len() as u64;
+    let length = |id| used_len(&killed.read_file(segment_path(id)).unwrap());
     let behind = length(1) - torn.offset() + length(2) - SEGMENT_HEADER_LEN;
     let store = open(&killed).unwrap();
     assert_eq!(

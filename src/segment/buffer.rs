@@ -125,6 +125,11 @@ impl Appender {
         self.end
     }
 
+    /// Bytes that fit in all.
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.memory.capacity()
+    }
+
     /// Bytes that still fit.
     pub(crate) fn spare_len(&self) -> usize {
         self.buffer.memory.capacity() - self.end

@@ -25,6 +25,12 @@ pub(crate) enum End {
     Damaged { offset: u64, damage: Damage },
 }
 
+/// Where the bytes end that are not zeros at the end.
+pub(crate) fn used_len(bytes: &[u8]) -> u64 {
+    let last = bytes.iter().rposition(|&byte| byte != 0);
+    last.map_or(0, |last| last as u64 + 1)
+}
+
 /// A record and its offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found<'a> {

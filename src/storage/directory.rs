@@ -213,6 +213,7 @@ impl Directory {
         Arc::new(WatchedFile {
             path: self.path_of(name),
             inner,
+            directory: self.inner.clone(),
             syncs: self.syncs.clone(),
         })
     }
@@ -243,6 +244,9 @@ fn linked(is_linked: bool) -> io::Result<()> {
 struct WatchedFile {
     path: PathBuf,
     inner: Arc<dyn StorageFile>,
+    /// Asked for the journal after a sync. The same question of the file would change the file's
+    /// metadata, which the next sync would then have to commit.
+    directory: Arc<dyn StorageDirectory>,
     syncs: Arc<Syncs>,
 }
 
@@ -260,11 +264,7 @@ impl StorageFile for WatchedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.syncs
-            .judge(&self.path, self.inner.sync(), || self.inner.check_journal())
-    }
-
-    fn check_journal(&self) -> io::Result<()> {
-        self.inner.check_journal()
+            .judge(&self.path, self.inner.sync(), || self.directory.check_journal())
     }
 
     #[inline]
@@ -274,6 +274,10 @@ impl StorageFile for WatchedFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.inner.set_len(length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.inner.allocate(length)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -43,10 +43,12 @@ pub enum Operation {
     Write,
     /// [`StorageFile::sync`].
     Sync,
-    /// [`StorageFile::check_journal`] and [`StorageDirectory::check_journal`].
+    /// [`StorageDirectory::check_journal`].
     CheckJournal,
     /// [`StorageFile::set_len`].
     SetLen,
+    /// [`StorageFile::allocate`].
+    Allocate,
     /// [`StorageFile::map`] and [`StorageFile::map_ring`].
     Map,
     /// [`StorageRing::store`].
@@ -77,7 +79,8 @@ impl Operation {
             | Self::Write
             | Self::Store
             | Self::Sync
-            | Self::SetLen => true,
+            | Self::SetLen
+            | Self::Allocate => true,
         }
     }
 
@@ -402,11 +405,6 @@ impl StorageFile for InterposedFile {
             .around(&self.on(Operation::Sync), &mut || self.inner.sync())
     }
 
-    fn check_journal(&self) -> io::Result<()> {
-        self.interposer
-            .around(&self.on(Operation::CheckJournal), &mut || self.inner.check_journal())
-    }
-
     fn is_linked(&self) -> io::Result<bool> {
         self.inner.is_linked()
     }
@@ -419,6 +417,14 @@ impl StorageFile for InterposedFile {
             ..self.on(Operation::SetLen)
         };
         self.interposer.around(&call, &mut || self.inner.set_len(length))
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let call = Call {
+            takes_space: true,
+            ..self.on(Operation::Allocate)
+        };
+        self.interposer.around(&call, &mut || self.inner.allocate(length))
     }
 
     fn len(&self) -> io::Result<u64> {

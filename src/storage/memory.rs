@@ -214,10 +214,6 @@ impl StorageFile for Opened {
         Ok(())
     }
 
-    fn check_journal(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -228,6 +224,11 @@ impl StorageFile for Opened {
             bytes.resize(length_in_memory, 0);
             bytes.shrink_to_fit();
         })
+    }
+
+    /// Memory is taken when it is written to.
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -12,7 +12,7 @@
 //! * every later read and map of a file sees the bytes written to it;
 //! * after [`StorageFile::sync`] returns Ok, content and length of that file survive a power cut,
 //!   unless the file system failed to commit them and reported that to another caller, or to none;
-//!   [`StorageFile::check_journal`] detects that;
+//!   [`StorageDirectory::check_journal`] detects that;
 //! * the creation, renaming, linking or removal of a name survives a power cut only after
 //!   [`StorageDirectory::sync`] on its directory returns Ok;
 //! * [`StorageDirectory::rename`] replaces the target atomically.
@@ -170,7 +170,12 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// (Windows).
     fn sync(&self) -> io::Result<()>;
 
-    /// As [`StorageFile::check_journal`].
+    /// Requests something of the file system that needs its journal, and fails if the journal was
+    /// aborted. A sync may succeed although the commit that contains its metadata failed: ext4
+    /// reports a failed commit to one of the callers waiting for it, or to none. Must be called
+    /// after the sync of this directory or of a file in it, and twice: the first request after the
+    /// failure makes ext4 notice it, and may itself succeed. Does nothing where syncs can be
+    /// trusted.
     fn check_journal(&self) -> io::Result<()>;
 
     /// Takes the exclusive lock of this file, creating the file if needed, and writes `owner` into
@@ -214,13 +219,6 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Makes content and length durable (a data sync).
     fn sync(&self) -> io::Result<()>;
 
-    /// Requests something of the file system that needs its journal, and fails if the journal was
-    /// aborted. A sync may succeed although the commit that contains its metadata failed: ext4
-    /// reports a failed commit to one of the callers waiting for it, or to none. Must be called
-    /// after the sync, and twice: the first request after the failure makes ext4 notice it, and may
-    /// itself succeed. Does nothing where syncs can be trusted.
-    fn check_journal(&self) -> io::Result<()>;
-
     /// Whether the file still has a name: bytes written to a removed file are lost with the
     /// process. The answer may be up to 10 microseconds old.
     fn is_linked(&self) -> io::Result<bool>;
@@ -228,6 +226,11 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Truncates the file, or extends it with zeros. `InvalidInput` if this handle has mapped more
     /// than `length`.
     fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// Extends the file to this length with zeros, and takes the space for them, so that a write
+    /// there changes no length and does not find the disk full. Never shortens it. After an error
+    /// its length is as before. `Unsupported` where the system cannot do it at once.
+    fn allocate(&self, length: u64) -> io::Result<()>;
 
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;

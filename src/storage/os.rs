@@ -68,8 +68,6 @@ const LINKED_FOR: Duration = Duration::from_micros(10);
 #[derive(Debug)]
 struct OsFile {
     file: File,
-    /// Whether the file system's syncs cannot be trusted; see [`StorageFile::check_journal`].
-    has_doubtful_syncs: bool,
     counts_links: bool,
     /// How often the length was set through this handle, and up to which of these changes it is
     /// durable. They start out different: another handle may have set the length before, so the
@@ -84,11 +82,10 @@ struct OsFile {
 }
 
 impl OsFile {
-    fn new(file: File, has_doubtful_syncs: bool) -> Self {
+    fn new(file: File) -> Self {
         Self {
             counts_links: counts_links(&file),
             file,
-            has_doubtful_syncs,
             length_changes: AtomicU64::new(1),
             length_changes_synced: AtomicU64::new(0),
             mapped_bytes: AtomicU64::new(0),
@@ -133,16 +130,23 @@ impl StorageFile for OsFile {
         result
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let before = self.len()?;
+        if length <= before {
+            return Ok(());
+        }
+        check_unmapped(before, &self.mapped_bytes)?;
+        let result = allocate(&self.file, before, length);
+        if result.is_err() && self.len()? > before {
+            // A part of it was taken.
+            self.file.set_len(before)?;
+        }
+        self.length_changes.fetch_add(1, Ordering::AcqRel);
+        result
     }
 
-    fn check_journal(&self) -> io::Result<()> {
-        if self.has_doubtful_syncs {
-            directory::check_journal(&self.file)
-        } else {
-            Ok(())
-        }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     fn is_linked(&self) -> io::Result<bool> {
@@ -170,6 +174,19 @@ impl StorageFile for OsFile {
     fn map_ring(&self, length: u64, _: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
         Ok(Box::new(OsRing::of_file(&self.file, length)?))
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
+    // The system call itself: the C library's function writes zeros where the file system cannot
+    // allocate.
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, to - from)?;
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether the file system reports link counts, judged by a file just opened by its name. Some
@@ -203,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_first_sync_and_the_one_after_a_set_length_are_full_ones() {
-        let file = OsFile::new(tempfile::tempfile().unwrap(), false);
+        let file = OsFile::new(tempfile::tempfile().unwrap());
         let is_full =
             || file.length_changes.load(Ordering::Acquire) != file.length_changes_synced.load(Ordering::Acquire);
         assert!(is_full());

@@ -399,6 +399,30 @@ fn what_is_mapped_cannot_be_changed_through_the_same_handle() {
 }
 
 #[test]
+fn what_is_allocated_is_there_as_zeros_and_nothing_is_shortened() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        match file.allocate(10_000) {
+            // Some file systems cannot.
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                assert_eq!(setup.content("a"), b"0123");
+                continue;
+            }
+            Ok(()) => assert_eq!(file.len().unwrap(), 10_000),
+        }
+        file.allocate(5).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        write_all_at(&*file, b"45", 4).unwrap();
+        let content = setup.content("a");
+        assert_eq!((content.len(), &content[..6]), (10_000, &b"012345"[..]));
+        assert!(content[6..].iter().all(|byte| *byte == 0));
+        file.set_len(6).unwrap();
+        assert_eq!(setup.content("a"), b"012345");
+    }
+}
+
+#[test]
 fn a_held_lock_tells_who_holds_it() {
     for setup in setups() {
         let path = setup.path("LOCK");
@@ -515,10 +539,9 @@ fn a_link_that_leads_nowhere_is_listed_and_exists() {
 #[test]
 fn the_question_for_the_journal_is_answered_where_it_works() {
     for setup in setups() {
-        let file = setup.create("a", b"content");
-        file.sync().unwrap();
-        file.check_journal().unwrap();
+        setup.create("a", b"content").sync().unwrap();
         let directory = setup.storage.open_directory(&setup.directory).unwrap();
+        directory.check_journal().unwrap();
         directory.sync().unwrap();
         directory.check_journal().unwrap();
     }

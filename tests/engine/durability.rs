@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Durability, Maintenance, Namespace, Store};
-use test_support::{DIRECTORY, Rng, at_least, class, manual, open, rng, text, until};
+use test_support::{DIRECTORY, Rng, at_least, class, manual, open, rng, text, until, written};
 
 /// A store with one namespace, both durable.
 fn created() -> (MemStorage, Store, Namespace) {
@@ -368,4 +368,54 @@ fn random_class(rng: &mut Rng) -> Durability {
         1..5 => Durability::Os,
         _ => Durability::Buffered,
     }
+}
+
+/// The lengths of the segments' files, and how far they have been written to.
+fn lengths(disk: &MemStorage) -> Vec<(usize, usize)> {
+    let files = disk.files(DIRECTORY).into_iter();
+    let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    let length = |path| {
+        let length = disk.read_file(&path).unwrap().len();
+        (length, written(disk, path).len())
+    };
+    segments.map(length).collect()
+}
+
+/// So that few syncs have to make a new length durable as well.
+#[test]
+fn a_file_that_is_synced_often_has_its_length_ahead_until_it_is_sealed() {
+    let disk = MemStorage::new();
+    let options = || manual(Arc::new(disk.clone())).segment_bytes(1 << 20);
+    let store = options().open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let mut seen = Vec::new();
+    for number in 0..200 {
+        namespace.put(format!("{number:03}"), [7; 100]).unwrap();
+        let [(length, used)] = lengths(&disk)[..] else {
+            panic!("there is one segment");
+        };
+        assert!(
+            length >= used && length <= 2 * used + 8192,
+            "{length} of which {used} are used"
+        );
+        seen.push(length);
+    }
+    seen.dedup();
+    at_least(3, seen.len() as u64, "lengths");
+    assert!(seen.len() <= 10, "{seen:?}");
+    let is_ahead = |disk: &MemStorage| lengths(disk).iter().any(|(length, used)| length > used);
+    assert!(is_ahead(&disk));
+    // After a kill nothing of it is taken for a torn write, and after a power cut neither.
+    for copy in [disk.crash_process(), disk.power_cut(&CutPolicy::LoseUnsynced)] {
+        assert!(is_ahead(&copy));
+        let store = manual(Arc::new(copy.clone())).open(DIRECTORY).unwrap();
+        assert_eq!(store.recovery_report().discarded_bytes, 0);
+        assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 200);
+        store.close().unwrap();
+        assert!(!is_ahead(&copy));
+    }
+    store.close().unwrap();
+    assert!(!is_ahead(&disk));
+    let store = options().open(DIRECTORY).unwrap();
+    assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 200);
 }

@@ -8,7 +8,7 @@ use embercask::storage::{
     Call, CutPolicy, Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation, Storage,
 };
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, ReadMode, RingMode, Store, salvage, verify};
-use test_support::{DIRECTORY, Rng, at_least, class, ending, file_names, manual, rng, text, until};
+use test_support::{DIRECTORY, Rng, at_least, class, ending, file_names, manual, rng, text, until, written};
 
 use crate::read_only::steps::between_calls;
 
@@ -757,7 +757,7 @@ fn salvage_takes_what_only_the_ring_has_behind_a_damaged_end_of_the_file() {
     assert!(store.stats().pending_bytes > 0);
     let killed = disk.crash_process();
     let segment = ending(&killed, ".segment").pop().unwrap();
-    let length = killed.read_file(&segment).unwrap().len() as u64;
+    let length = written(&killed, &segment).len() as u64;
     killed.flip_bit(&segment, 8 * (length - 10)).unwrap();
     salvage(DIRECTORY, "/salvaged", options(Arc::new(killed.clone()))).unwrap();
     let store = options(Arc::new(killed)).open("/salvaged").unwrap();

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use embercask::storage::{CutPolicy, MemStorage};
+use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Condition, Durability, ErrorKind, Maintenance, Namespace, PutOptions, Store};
 
 fn open(disk: &MemStorage) -> (Store, Namespace) {
+    open_on(Arc::new(disk.clone()))
+}
+
+fn open_on(storage: Arc<dyn Storage>) -> (Store, Namespace) {
     let store = Store::options()
         .segment_bytes(4096)
         .maintenance(Maintenance::Manual)
-        .storage(Arc::new(disk.clone()))
+        .storage(storage)
         .open("/store")
         .unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -35,13 +39,15 @@ fn a_sequence_given_to_a_lost_write_is_not_given_to_another() {
 #[test]
 fn a_namespace_that_could_not_be_created_can_be_created_again_and_stands_once() {
     let disk = MemStorage::new();
-    let (store, namespace) = open(&disk);
+    let faults = FaultStorage::new(Arc::new(disk.clone()));
+    let (store, namespace) = open_on(Arc::new(faults.clone()));
     let buffered = || PutOptions::new().durability(Durability::Buffered);
     namespace.put_with("key", "pending", buffered()).unwrap();
-    disk.set_capacity(Some(disk.used()));
+    faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).repeated());
     assert_eq!(store.create_namespace("SECOND").unwrap_err().kind(), ErrorKind::NoSpace);
     assert_eq!(store.namespaces().unwrap().len(), 1);
-    disk.set_capacity(None);
+    assert!(faults.struck() > 0);
+    faults.clear();
     store.create_namespace("SECOND").unwrap();
     drop(namespace);
     store.close().unwrap();

@@ -10,9 +10,9 @@ use super::{SalvageReport, SalvagedSegment};
 use crate::clock::Now;
 use crate::engine::operation::{Action, Operation};
 use crate::error::{Error, Result};
-use crate::format::Damage;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::{ALIGNMENT, Damage};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry, decode_number, decode_settings};
 use crate::options::{Durability, Progress};
 use crate::planted::{Planted, planted};
@@ -257,9 +257,11 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         if let (Some(ring), Ok(header), Reach::Unknown) = (&self.ring, &source.header, source.reach()) {
             let bytes = &mut self.content.bytes;
             if !ring.complete(bytes, *header) {
-                // Behind damage the file may go on, and the ring behind the file.
-                let ends = [end_of_sound_records(bytes, *header), bytes.len() as u64];
-                let found = ends.into_iter().find_map(|end| ring.records_from(end, *header));
+                // Behind damage the file may go on, and the ring behind what was written to it:
+                // that may be anywhere before the end, since zeros can follow.
+                let ends = end_of_sound_records(bytes, *header)..=bytes.len() as u64;
+                let mut ends = ends.step_by(ALIGNMENT as usize);
+                let found = ends.find_map(|end| ring.records_from(end, *header));
                 if let Some(continuation) = found {
                     continuation.lay_over(bytes);
                 }

@@ -49,7 +49,7 @@ impl OsDirectory {
     }
 
     fn file(&self, file: File) -> Arc<dyn StorageFile> {
-        Arc::new(OsFile::new(file, self.has_doubtful_syncs))
+        Arc::new(OsFile::new(file))
     }
 }
 
@@ -171,7 +171,7 @@ fn has_doubtful_syncs(_: &OwnedFd) -> bool {
 /// Sets the access time, which is not used for anything: that takes a journal handle, which an
 /// aborted journal does not give. Everything committed before is then durable. Where the time
 /// cannot be set, the check passes without knowing.
-pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
+fn check_journal(directory: &OwnedFd) -> io::Result<()> {
     let time = |nanoseconds| Timespec {
         tv_sec: 0,
         tv_nsec: nanoseconds,
@@ -181,11 +181,11 @@ pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
             last_access: time(UTIME_NOW),
             last_modification,
         };
-        rustix::fs::futimens(file.as_fd(), &times)
+        rustix::fs::futimens(directory, &times)
     };
     let asked = match touch(time(UTIME_OMIT)) {
-        // Another user's file that this process may write to: that permits setting both times to
-        // now.
+        // Another user's directory that this process may write to: that permits setting both times
+        // to now.
         Err(Errno::PERM | Errno::ACCESS) => touch(time(UTIME_NOW)),
         result => result,
     };
@@ -195,6 +195,20 @@ pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Asks for the number of links and nothing else. Linux since 6.13 gives a file whose times were
+/// asked for a new time with the next write: then each sync would have to commit that.
+#[cfg(target_os = "linux")]
+pub(in crate::storage) fn is_linked(file: impl AsFd) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    match statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::NLINK) {
+        Ok(found) if found.stx_mask & StatxFlags::NLINK.bits() != 0 => Ok(found.stx_nlink > 0),
+        // Not everywhere is this known or allowed.
+        Ok(_) | Err(Errno::NOSYS | Errno::PERM) => Ok(rustix::fs::fstat(file)?.st_nlink > 0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
 pub(in crate::storage) fn is_linked(file: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstat(file)?.st_nlink > 0)
 }

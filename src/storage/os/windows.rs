@@ -54,12 +54,12 @@ impl StorageDirectory for OsDirectory {
             .write(true)
             .create_new(true)
             .open(self.path.join(name))?;
-        Ok(Arc::new(OsFile::new(file, false)))
+        Ok(Arc::new(OsFile::new(file)))
     }
 
     fn open(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(write).open(self.path.join(name))?;
-        Ok(Arc::new(OsFile::new(file, false)))
+        Ok(Arc::new(OsFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -115,10 +115,6 @@ impl StorageDirectory for OsDirectory {
     fn base(&self) -> Base<'_> {
         Base::Os(self)
     }
-}
-
-pub(super) fn check_journal(_: &File) -> io::Result<()> {
-    Ok(())
 }
 
 /// An open file cannot lose its name on Windows.

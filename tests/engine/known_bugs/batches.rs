@@ -6,7 +6,7 @@ use embercask::Durability;
 use embercask::storage::MemStorage;
 
 use crate::known_bugs::{after_crashes, stepped};
-use test_support::{DIRECTORY, at_least, class, ending, manual, open};
+use test_support::{DIRECTORY, at_least, class, ending, manual, open, written};
 
 /// B33
 #[test]
@@ -74,7 +74,7 @@ fn a_batch_that_is_cut_anywhere_is_not_there_at_all() {
     let namespace = store.namespace("N").unwrap();
     namespace.put("deleted", "there").unwrap();
     let segment = ending(&disk, ".segment").remove(0);
-    let before = disk.read_file(&segment).unwrap().len();
+    let before = written(&disk, &segment).len();
     let mut batch = store.batch();
     batch.durability(Durability::Os).delete(&namespace, "deleted");
     batch
@@ -82,7 +82,7 @@ fn a_batch_that_is_cut_anywhere_is_not_there_at_all() {
         .put(&namespace, "two", "2")
         .commit()
         .unwrap();
-    let after = disk.read_file(&segment).unwrap().len();
+    let after = written(&disk, &segment).len();
     assert!(after > before + 150);
     for length in before..=after {
         let cut = disk.crash_process();

@@ -31,14 +31,14 @@ impl Interposer for Scribe {
             matches!(operation, Write | Store),
             "{operation:?}"
         );
-        let on_file = matches!(operation, Read | Write | Sync | SetLen | Map);
+        let on_file = matches!(operation, Read | Write | Sync | SetLen | Allocate | Map);
         assert!(
             !on_file || call.file.is_some() && call.directory.is_none(),
             "{operation:?}"
         );
         let in_directory = matches!(operation, Create | OpenRead | OpenWrite | Remove | SyncDirectory | Lock);
         assert!(!in_directory || call.directory.is_some(), "{operation:?}");
-        let takes_space = matches!(operation, CreateDirectory | Create | HardLink | Write);
+        let takes_space = matches!(operation, CreateDirectory | Create | HardLink | Write | Allocate);
         assert!(call.takes_space == takes_space || operation == SetLen, "{operation:?}");
         self.calls.lock().unwrap().push((operation, call.path.to_owned()));
         make()
@@ -76,6 +76,7 @@ fn an_interposer_is_asked_about_every_call_of_a_store() {
     assert_eq!(
         changing,
         [
+            Operation::Allocate,
             Operation::Create,
             Operation::CreateDirectory,
             Operation::HardLink,

@@ -8,7 +8,7 @@ use embercask::storage::MemStorage;
 use embercask::{ManualClock, RecoveryReport, Store};
 
 use test_support::way::Way;
-use test_support::{DIRECTORY, ending, manual, open};
+use test_support::{DIRECTORY, ending, manual, open, written};
 
 const KEYS: u64 = 30;
 
@@ -127,7 +127,7 @@ fn what_follows_the_end_of_the_log_is_reported_to_the_byte() {
     for length in [1, 100, 1000] {
         let killed = disk.crash_process();
         let active = ending(&killed, ".segment").pop().unwrap();
-        let mut bytes = killed.read_file(&active).unwrap();
+        let mut bytes = written(&killed, &active);
         bytes.extend(vec![0xab; length]);
         killed.write_file(&active, &bytes).unwrap();
         let (_, report) = reported(&killed);

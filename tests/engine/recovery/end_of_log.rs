@@ -7,7 +7,7 @@ use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, 
 use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
 use crate::recovery::{active, content, judge, killed, killed_on, try_open};
-use test_support::{DIRECTORY, open, rng};
+use test_support::{DIRECTORY, open, rng, written};
 
 /// B8: a part of the active segment that is known to be durable cannot be torn off.
 #[test]
@@ -44,7 +44,7 @@ fn a_cut_of_the_active_segment_loses_nothing_that_a_later_record_calls_durable()
 fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it() {
     let (disk, history) = killed();
     let path = active(&disk);
-    let bytes = disk.read_file(&path).unwrap();
+    let bytes = written(&disk, &path);
     // The last write is after the last mark; nothing in the log says that it is durable.
     let (before_last, last) = (&history[history.len() - 2], history.last().unwrap());
     assert_ne!(before_last, last);
@@ -84,7 +84,7 @@ fn garbage_after_the_last_write_is_discarded() {
     let mut rng = rng();
     let (disk, history) = killed_on(MemStorage::seeded(rng.next()));
     let path = active(&disk);
-    let bytes = disk.read_file(&path).unwrap();
+    let bytes = written(&disk, &path);
     for length in [1, 7, 8, 9, 24, 40, 64, 100, 4096, 70_000] {
         let mut longer = bytes.clone();
         longer.extend((0..length).map(|_| rng.next() as u8));

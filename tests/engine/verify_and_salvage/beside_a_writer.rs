@@ -10,7 +10,7 @@ use embercask::{Durability, Options, Store, VerifyReport, verify};
 
 use crate::read_only::steps::{Writer, between_calls};
 use crate::verify_and_salvage::options;
-use test_support::{DIRECTORY, StopOnDrop, at_least, class, ending, manual, open, rng};
+use test_support::{DIRECTORY, StopOnDrop, at_least, class, ending, manual, open, rng, written};
 
 #[track_caller]
 fn verified(options: &Options, context: &str) -> VerifyReport {
@@ -79,7 +79,7 @@ fn a_recovery_between_any_two_calls_is_no_damage() {
         .unwrap();
     let torn = prepared.crash_process();
     let last = ending(&torn, ".segment").pop().unwrap();
-    let whole = torn.read_file(&last).unwrap();
+    let whole = written(&torn, &last);
     torn.write_file(&last, &whole[..whole.len() - 100]).unwrap();
     for (prepared, cuts) in [(prepared.crash_process(), false), (torn, true)] {
         for at in 0.. {
@@ -221,7 +221,7 @@ fn of_a_store_that_is_not_open_a_torn_end_is_told_and_of_one_that_is_it_is_not()
         .put_with("torn", "v".repeat(2000), class(Durability::Os))
         .unwrap();
     let path = ending(&disk, ".segment").remove(0);
-    let whole = disk.read_file(&path).unwrap();
+    let whole = written(&disk, &path);
     disk.write_file(&path, &whole[..whole.len() - 10]).unwrap();
     let beside = verified(&options(&disk), "beside");
     assert!(beside.is_sound() && beside.discarded.is_empty(), "{beside:?}");

@@ -30,4 +30,4 @@ pub use depth::{Sample, is_exhaustive};
 pub use embercask::testing::until;
 pub use random::{Rng, mix, rng};
 pub use run::{StopOnDrop, at_least, skip};
-pub use store::{DIRECTORY, class, ending, file_names, is_corruption, keys, manual, open, text};
+pub use store::{DIRECTORY, class, ending, file_names, is_corruption, keys, manual, open, text, written};

@@ -64,6 +64,15 @@ pub fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The bytes of a segment that have been written to: its file may be longer, by zeros. No last byte
+/// of a record may be a zero, but for the padding.
+pub fn written(disk: &MemStorage, segment: impl AsRef<Path>) -> Vec<u8> {
+    let mut bytes = disk.read_file(segment).expect("the segment");
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(used.next_multiple_of(8));
+    bytes
+}
+
 /// Asserts that the error names a file on this disk and an offset in it.
 #[track_caller]
 pub fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
