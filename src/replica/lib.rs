@@ -1,0 +1,21 @@
+//! Replicas of an embercask store. All writes go through one replicated log, which is kept by
+//! another system; every node applies that log, in its order, into a whole store of its own, and
+//! reads from there.
+//!
+//! [`entry`] is what stands in the log, [`log`] what is asked of the system that keeps it.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+#![cfg_attr(not(any(test, fuzzing)), warn(clippy::too_many_arguments, clippy::too_many_lines))]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::dbg_macro
+)]
+
+pub mod entry;
+pub mod log;
