@@ -2,7 +2,9 @@
 //! another system; every node applies that log, in its order, into a whole store of its own, and
 //! reads from there.
 //!
-//! [`entry`] is what stands in the log, [`log`] what is asked of the system that keeps it.
+//! [`entry`] is what stands in the log, [`log`] what is asked of the system that keeps it,
+//! [`applier`] applies the one to a store, at the time of [`clock`], and [`state`] is what the store
+//! then holds about it.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -17,5 +19,10 @@
     clippy::dbg_macro
 )]
 
+pub mod applier;
+pub mod clock;
 pub mod entry;
 pub mod log;
+pub mod state;
+mod uploads;
+pub mod writers;
