@@ -7,8 +7,8 @@ mod encode;
 use bytes::Bytes;
 
 pub use self::decode::{Malformed, operations as decode_operations};
-pub(crate) use self::encode::digest_of;
 pub use self::encode::{TooLong, entry_of_operations, operations as encode_operations, upload};
+pub(crate) use self::encode::{digest_of, first_half};
 
 /// The first bytes of every entry.
 pub const MAGIC: [u8; 4] = *b"EMBL";
@@ -34,6 +34,10 @@ pub const PART_BYTES: usize = 256 << 10;
 /// Most parts of an upload: 128 MiB. As one batch of the store that is less than 256 MiB in its
 /// log, which is the most that it takes.
 pub const PARTS_MAX: u32 = 512;
+
+/// Most operations of a body, so that reading one takes no more than some megabytes of memory
+/// beside its bytes.
+pub const OPERATIONS_MAX: u32 = 65_536;
 
 /// A digest: the first 16 bytes of SHA-256.
 pub type Digest = [u8; 16];

@@ -21,7 +21,10 @@
 
 pub mod applier;
 pub mod clock;
+pub mod content;
 pub mod entry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod log;
 pub mod state;
 mod uploads;

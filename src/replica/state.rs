@@ -23,7 +23,7 @@ pub const RESERVED_ID: u128 = 0x656d_6265_7263_6173_6b2d_7265_706c_6963;
 /// Name of the namespace. It begins with a byte that no client would choose.
 pub const RESERVED_NAME: &str = "\u{0}embercask-replica";
 
-const STATE_KEY: &str = "state";
+pub(crate) const STATE_KEY: &str = "state";
 const STATE_VERSION: u8 = 1;
 const STATE_LEN: usize = 58;
 
@@ -132,12 +132,12 @@ impl State {
 
     /// Reads it from the reserved namespace; `None` if that has none yet.
     pub(crate) fn load(reserved: &Namespace) -> Result<Option<State>, StateError> {
-        let Some(value) = reserved.get(STATE_KEY)? else {
-            return Ok(None);
-        };
-        State::decode(&value)
-            .map(Some)
-            .ok_or_else(|| unknown(STATE_KEY.as_bytes()))
+        reserved.get(STATE_KEY)?.map(|value| State::parse(&value)).transpose()
+    }
+
+    /// Reads its value in the reserved namespace.
+    pub(crate) fn parse(value: &[u8]) -> Result<State, StateError> {
+        State::decode(value).ok_or_else(|| unknown(STATE_KEY.as_bytes()))
     }
 
     /// Key and value of it in the reserved namespace.
@@ -175,14 +175,18 @@ pub(crate) fn unknown(key: &[u8]) -> StateError {
 /// Makes a store the seed of a cluster, at the beginning of its log. All its namespaces are then
 /// those of the cluster.
 pub fn init(store: &Store, cluster: u128) -> Result<(), StateError> {
-    if let Some(reserved) = store.namespace_by_id(RESERVED_ID)? {
-        if let Some(state) = State::load(&reserved)? {
-            return Err(StateError::IsAReplica(state.cluster));
-        }
-    } else {
-        store.create_namespace_with_id(RESERVED_NAME, RESERVED_ID)?;
+    if let Some(state) = read(store)? {
+        return Err(StateError::IsAReplica(state.cluster));
     }
-    start(store, &State::new(cluster))
+    let reserved = match store.namespace_by_id(RESERVED_ID)? {
+        // An earlier call ended in between.
+        Some(reserved) => reserved,
+        None => store.create_namespace_with_id(RESERVED_NAME, RESERVED_ID)?,
+    };
+    let (key, value) = State::new(cluster).record();
+    reserved.put(key, value)?;
+    store.sync()?;
+    Ok(())
 }
 
 /// Puts a replica at the beginning of another log, under another cluster id. Log time goes on from
@@ -190,29 +194,19 @@ pub fn init(store: &Store, cluster: u128) -> Result<(), StateError> {
 pub fn reset(store: &Store, cluster: u128) -> Result<(), StateError> {
     let reserved = reserved(store)?;
     let state = State::load(&reserved)?.ok_or(StateError::NotAReplica)?;
-    for prefix in ["writer/", "upload/", "part/", "drop"] {
-        let mut entries = reserved.list().prefix(prefix).walk();
-        let mut keys = Vec::new();
-        while let Some(entry) = entries.next()? {
-            keys.push(entry.key().to_vec());
-        }
-        for key in keys {
-            reserved.delete(key)?;
-        }
+    let mut batch = store.batch();
+    let mut entries = reserved.list().walk();
+    while let Some(entry) = entries.next()? {
+        batch.try_delete(&reserved, entry.key())?;
     }
     let time = state.time;
-    start(
-        store,
-        &State {
-            time,
-            ..State::new(cluster)
-        },
-    )
-}
-
-fn start(store: &Store, state: &State) -> Result<(), StateError> {
-    let (key, value) = state.record();
-    reserved(store)?.put(key, value)?;
+    let (key, value) = State {
+        time,
+        ..State::new(cluster)
+    }
+    .record();
+    batch.try_put(&reserved, key, value)?;
+    batch.commit()?;
     store.sync()?;
     Ok(())
 }

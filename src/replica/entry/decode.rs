@@ -7,8 +7,8 @@ use super::encode::{
     METADATA, OPERATIONS, PART, PUT, RENAME,
 };
 use super::{
-    Body, CHECKSUM_BYTES, Conditions, Digest, ENTRY_BYTES_MAX, Entry, HEADER_BYTES, Header, Lifetime, MAGIC, Operation,
-    PART_BYTES, PARTS_MAX, Tags, VERSION,
+    Body, CHECKSUM_BYTES, Conditions, Digest, ENTRY_BYTES_MAX, Entry, HEADER_BYTES, Header, Lifetime, MAGIC,
+    OPERATIONS_MAX, Operation, PART_BYTES, PARTS_MAX, Tags, VERSION,
 };
 
 /// Why bytes are no entry.
@@ -108,6 +108,9 @@ fn commit(input: &mut Input) -> Result<Body, Malformed> {
 pub fn operations(body: &Bytes) -> Result<Vec<Operation>, Malformed> {
     let mut input = Input(body.clone());
     let count = input.u32()?;
+    if count > OPERATIONS_MAX {
+        return Err(Malformed::Damaged("it has too many operations"));
+    }
     // The number is not trusted with memory: each operation takes its bytes first.
     let mut all = Vec::new();
     for _ in 0..count {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    BODY_BYTES_MAX, Body, CHECKSUM_BYTES, Conditions, Digest, Entry, HEADER_BYTES, Header, Lifetime, MAGIC, Operation,
-    PART_BYTES, PARTS_MAX, Tags, VERSION,
+    BODY_BYTES_MAX, Body, CHECKSUM_BYTES, Conditions, Digest, Entry, HEADER_BYTES, Header, Lifetime, MAGIC,
+    OPERATIONS_MAX, Operation, PART_BYTES, PARTS_MAX, Tags, VERSION,
 };
 
 pub(super) const OPERATIONS: u8 = 1;
@@ -141,7 +141,8 @@ fn seal(header: &Header, kind: u8, body: &[&[u8]]) -> Bytes {
 /// The body of an entry of these operations, of any length.
 pub fn operations(all: &[Operation]) -> Result<Bytes, TooLong> {
     let mut bytes = Vec::with_capacity(4 + all.iter().map(Operation::encoded_len).sum::<usize>());
-    bytes.extend_from_slice(&length("the list of operations", all.len())?.to_le_bytes());
+    at_most("the list of operations", all.len(), OPERATIONS_MAX as usize)?;
+    bytes.extend_from_slice(&(all.len() as u32).to_le_bytes());
     for operation in all {
         push(&mut bytes, operation)?;
     }
