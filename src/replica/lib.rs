@@ -4,7 +4,7 @@
 //!
 //! [`entry`] is what stands in the log, [`log`] what is asked of the system that keeps it,
 //! [`applier`] applies the one to a store, at the time of [`clock`], and [`state`] is what the store
-//! then holds about it.
+//! then holds about it. [`writer`] gets writes into the log, and [`node`] runs both for a server.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -26,6 +26,10 @@ pub mod entry;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod log;
+pub mod node;
+#[cfg(any(test, feature = "testing"))]
+pub mod simulated;
 pub mod state;
 mod uploads;
+pub mod writer;
 pub mod writers;
