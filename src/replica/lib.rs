@@ -26,6 +26,8 @@ pub mod entry;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod log;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod node;
 #[cfg(any(test, feature = "testing"))]
 pub mod simulated;
