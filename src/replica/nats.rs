@@ -22,6 +22,8 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr, jetstream};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::log::{Bounds, LogError, LogReader, Pending, ReplicatedLog};
@@ -63,6 +65,9 @@ pub struct NatsLog {
     replies: Replies,
     limit: Duration,
     trouble: Arc<Mutex<Trouble>>,
+    /// Told when the server is to be left.
+    leave: Arc<Notify>,
+    leaving: JoinHandle<()>,
 }
 
 /// What has gone wrong of late.
@@ -79,6 +84,35 @@ impl fmt::Debug for NatsLog {
         f.debug_struct("NatsLog")
             .field("stream", &self.stream)
             .finish_non_exhaustive()
+    }
+}
+
+/// Notes how a call has ended.
+struct CallEnds<'a> {
+    log: &'a NatsLog,
+    went_well: bool,
+}
+
+impl Drop for CallEnds<'_> {
+    fn drop(&mut self) {
+        self.log.note(self.went_well);
+    }
+}
+
+impl Drop for NatsLog {
+    fn drop(&mut self) {
+        self.leaving.abort();
+    }
+}
+
+/// Makes the client try another server each time that it is told to.
+async fn leave_servers(client: Client, leave: Arc<Notify>) {
+    loop {
+        leave.notified().await;
+        let server = client.try_server_info().map(|info| info.server_name);
+        tracing::warn!(server, "the log does not answer: trying another server");
+        // It fails only if the client has ended, which the next call tells.
+        let _ = client.force_reconnect().await;
     }
 }
 
@@ -104,6 +138,8 @@ impl NatsLog {
         let replies = Replies::new(&client)
             .await
             .map_err(|error| LogError::Refused(format!("cannot subscribe to replies: {error}")))?;
+        let leave = Arc::new(Notify::new());
+        let leaving = tokio::spawn(leave_servers(client.clone(), Arc::clone(&leave)));
         Ok(NatsLog {
             stream: settings.stream.clone(),
             servers,
@@ -112,6 +148,8 @@ impl NatsLog {
             replies,
             limit: settings.call_timeout,
             trouble,
+            leave,
+            leaving,
         })
     }
 
@@ -127,12 +165,17 @@ impl NatsLog {
         }
     }
 
-    /// Waits for a connection and the call, for as long as `limit` in all.
+    /// Waits for a connection and the call, for as long as `limit` in all. The caller may end it
+    /// sooner, which counts as a failure as well.
     async fn limited<T>(
         &self,
         limit: Duration,
         call: impl Future<Output = Result<T, LogError>>,
     ) -> Result<T, LogError> {
+        let mut call_ends = CallEnds {
+            log: self,
+            went_well: false,
+        };
         let whole = async {
             self.connected().await;
             call.await
@@ -141,7 +184,7 @@ impl NatsLog {
             Ok(result) => result,
             Err(_) => Err(self.out_of_time(limit)),
         };
-        self.note(!matches!(result, Err(LogError::Unavailable(_)))).await;
+        call_ends.went_well = !matches!(result, Err(LogError::Unavailable(_)));
         result
     }
 
@@ -156,29 +199,18 @@ impl NatsLog {
         })
     }
 
-    async fn note(&self, went_well: bool) {
-        let move_on = {
-            let mut trouble = lock(&self.trouble);
-            if went_well {
-                trouble.failing_since = None;
-                return;
-            }
-            let now = Instant::now();
-            let since = *trouble.failing_since.get_or_insert(now);
-            let move_on = now.duration_since(since) >= PATIENCE_WITH_A_SERVER
-                && self.client.connection_state() == State::Connected;
-            if move_on {
-                trouble.failing_since = Some(now);
-            }
-            move_on
-        };
-        if move_on {
-            tracing::warn!(
-                server = self.server_name(),
-                "the log does not answer: trying another server"
-            );
-            // It fails only if the client has ended, which the next call tells.
-            let _ = self.client.force_reconnect().await;
+    fn note(&self, went_well: bool) {
+        let mut trouble = lock(&self.trouble);
+        if went_well {
+            trouble.failing_since = None;
+            return;
+        }
+        let now = Instant::now();
+        let since = *trouble.failing_since.get_or_insert(now);
+        let is_connected = self.client.connection_state() == State::Connected;
+        if is_connected && now.duration_since(since) >= PATIENCE_WITH_A_SERVER {
+            trouble.failing_since = Some(now);
+            self.leave.notify_one();
         }
     }
 
