@@ -305,7 +305,7 @@ async fn options(settings: &NatsSettings, trouble: &Arc<Mutex<Trouble>>) -> Resu
     let mut options = ConnectOptions::new()
         .name(&settings.connection_name)
         .retry_on_initial_connect()
-        // Those of the settings alone: others may be known by addresses that lead nowhere from here.
+        // Others may be known by addresses that lead nowhere from here.
         .ignore_discovered_servers()
         .connection_timeout(settings.call_timeout)
         .request_timeout(Some(settings.call_timeout))

@@ -123,7 +123,7 @@ class Server:
         return sorted(glob.glob(f"{self.data}/jetstream/*/streams/{stream}/msgs/*.blk"), key=number)
 
     def flip_bits(self, stream, count, random):
-        """Flips bits in the blocks of a stream, but not in the last one: that is read when the server starts, and mended."""
+        """Flips bits in the blocks of a stream, but not in the last: a starting server reads that one, and mends it."""
         assert self.process is None
         files = self.blocks(stream)[:-1]
         sizes = {file: os.path.getsize(file) for file in files}

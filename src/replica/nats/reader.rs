@@ -69,7 +69,8 @@ impl NatsReader {
                 }
             };
             match taken(next) {
-                // Where a consumer has lost its place, as when its server was away, it begins again.
+                // A consumer that has lost its place, as when its server was away, begins
+                // again.
                 Ok(delivery) if delivery.position < self.next => {}
                 Ok(delivery) => {
                     self.next = delivery.position.saturating_add(1);

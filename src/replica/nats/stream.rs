@@ -30,7 +30,7 @@ pub struct StreamPlan {
     pub replicas: usize,
     /// How long it keeps entries.
     pub max_age: Duration,
-    /// Addresses of the servers' monitoring, as `10.0.0.1:8222`. If empty, port 8222 of each server.
+    /// Addresses of the servers' monitoring, as `10.0.0.1:8222`. If empty, port 8222 of each.
     pub monitors: Vec<String>,
     /// Takes servers that do not sync before they acknowledge.
     pub any_syncing: bool,

@@ -39,7 +39,10 @@ async fn server(answer: fn(&str) -> Option<&'static str>) -> (String, mpsc::Unbo
     (format!("nats://{address}"), receiver)
 }
 
-const INFO: &str = r#"INFO {"server_id":"x","server_name":"lone","version":"2.15.1","go":"","host":"","port":1,"proto":1,"max_payload":1048576,"headers":true,"client_id":1}"#;
+const INFO: &str = concat!(
+    r#"INFO {"server_id":"x","server_name":"lone","version":"2.15.1","go":"","host":"","port":1,"#,
+    r#""proto":1,"max_payload":1048576,"headers":true,"client_id":1}"#,
+);
 
 async fn serve(
     mut connection: tokio::net::TcpStream,

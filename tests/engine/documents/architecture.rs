@@ -32,7 +32,7 @@ fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() {
-            if !["fuzzing", "command", "tests"].contains(&name) {
+            if !["fuzzing", "command", "replica", "tests"].contains(&name) {
                 code(&path, files);
             }
         } else if name.ends_with(".rs") && !["tests.rs", "interleavings.rs", "planted.rs"].contains(&name) {
