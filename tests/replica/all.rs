@@ -1,0 +1,3 @@
+//! Replicas of a store, on simulated disks. One binary, of the package `embercask-replica`.
+
+mod applier;
