@@ -4,7 +4,8 @@
 //!
 //! [`entry`] is what stands in the log, [`log`] what is asked of the system that keeps it,
 //! [`applier`] applies the one to a store, at the time of [`clock`], and [`state`] is what the
-//! store then holds about it. [`writer`] gets writes into the log, and [`node`] runs both for a server.
+//! store then holds about it. [`writer`] gets writes into the log, and [`node`] runs both for a
+//! server.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
