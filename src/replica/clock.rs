@@ -141,3 +141,6 @@ impl Clock for LogClock {
         self.0.elapsed_ms().saturating_add(jumped_ms)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,3 +246,6 @@ impl Conditions {
         self.if_match.as_ref().is_none_or(names) && !self.if_none_match.as_ref().is_some_and(names)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,3 +243,6 @@ impl Fields<'_> {
         self.0.is_empty().then_some(read)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ impl Writers {
 pub(crate) fn is_kept(last_ms: u64, log_ms: u64) -> bool {
     log_ms.saturating_sub(last_ms) < FORGET_MS
 }
+
+#[cfg(test)]
+mod tests;
