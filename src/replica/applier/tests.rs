@@ -1,7 +1,13 @@
-use bytes::Bytes;
-use embercask::storage::MemStorage;
-use embercask::{Maintenance, Store};
+mod audit;
+mod time;
+mod trouble;
+mod uploads;
+
 use std::sync::Arc;
+
+use bytes::Bytes;
+use embercask::storage::{MemStorage, Storage};
+use embercask::{Maintenance, Store};
 
 use super::*;
 use crate::entry::{Conditions, Header, Lifetime, Operation, Tags};
@@ -25,7 +31,7 @@ struct Node {
 impl Node {
     fn new() -> Node {
         let disk = Arc::new(MemStorage::new());
-        let store = open(&disk, LogClock::new());
+        let store = open(disk.clone(), LogClock::new());
         Applier::init(&store, CLUSTER).unwrap();
         drop(store);
         let mut node = Node { disk, applier: None };
@@ -34,9 +40,14 @@ impl Node {
     }
 
     fn restart(&mut self) {
+        self.restart_on(self.disk.clone());
+    }
+
+    /// With the same disk behind this storage.
+    fn restart_on(&mut self, storage: Arc<dyn Storage>) {
         drop(self.applier.take());
         let clock = LogClock::new();
-        let store = open(&self.disk, clock.clone());
+        let store = open(storage, clock.clone());
         self.applier = Some(Applier::open(store, clock, etag).unwrap());
     }
 
@@ -58,11 +69,11 @@ impl Node {
     }
 }
 
-fn open(disk: &Arc<MemStorage>, clock: LogClock) -> Store {
+fn open(storage: Arc<dyn Storage>, clock: LogClock) -> Store {
     Store::options()
         .maintenance(Maintenance::Manual)
         .clock(clock)
-        .storage(disk.clone())
+        .storage(storage)
         .open("/store")
         .unwrap()
 }
