@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
+use embercask_replica::content::digest;
 use test_support::at_least;
 
 use super::draw::{CHUNK, Log, log};
-use super::node::{Node, start};
+use super::node::{Node, start, start_in};
 
 /// SplitMix64.
 fn random(seed: &mut u64) -> u64 {
@@ -47,6 +48,23 @@ fn killed_at(step: u64, log: &Log, group: usize) -> Option<Arc<MemStorage>> {
     let faults = FaultStorage::new(disk.clone()).counting_mutating_steps_only();
     faults.stop_at(step);
     (!applies(&faults, log, group)).then_some(disk)
+}
+
+/// A new node is seeded from a checkpoint of another, which goes on meanwhile.
+#[test]
+fn a_checkpoint_of_a_replica_goes_on_from_its_position() {
+    let log = random_log(9, 60);
+    let mut whole = Node::new();
+    let (first, second) = log.deliveries.split_at(30);
+    whole.apply(first);
+    whole.applier().store().checkpoint("/copy").unwrap();
+    whole.apply(second);
+    let mut copy = start_in(whole.disk.clone(), "/copy").unwrap();
+    assert_eq!(copy.state().position, 30);
+    let progress = copy.apply(second);
+    assert!(progress.stopped.is_none(), "{:?}", progress.stopped);
+    let content = digest(copy.store(), copy.state().log_ms()).unwrap();
+    assert_eq!(content, whole.content());
 }
 
 #[test]

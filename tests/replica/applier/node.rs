@@ -13,6 +13,8 @@ use embercask_replica::state::RESERVED_ID;
 use super::CLUSTER;
 use super::model::{Keys, etag};
 
+const DIRECTORY: &str = "/store";
+
 pub struct Node {
     pub disk: Arc<MemStorage>,
     applier: Option<Applier>,
@@ -22,7 +24,7 @@ impl Node {
     /// The seed of a cluster.
     pub fn new() -> Node {
         let disk = Arc::new(MemStorage::new());
-        let store = open(disk.clone(), LogClock::new()).unwrap();
+        let store = open(disk.clone(), DIRECTORY, LogClock::new()).unwrap();
         Applier::init(&store, CLUSTER).unwrap();
         store.close().unwrap();
         let mut node = Node { disk, applier: None };
@@ -100,19 +102,23 @@ fn keys(namespace: &Namespace) -> Keys {
     keys
 }
 
-pub fn open(storage: Arc<dyn Storage>, clock: LogClock) -> embercask::Result<Store> {
+fn open(storage: Arc<dyn Storage>, directory: &str, clock: LogClock) -> embercask::Result<Store> {
     Store::options()
         .maintenance(Maintenance::Manual)
         .durability(Durability::Os)
         .segment_bytes(64 << 10)
         .clock(clock)
         .storage(storage)
-        .open("/store")
+        .open(directory)
 }
 
 pub fn start(storage: Arc<dyn Storage>) -> Result<Applier, ApplyError> {
+    start_in(storage, DIRECTORY)
+}
+
+pub fn start_in(storage: Arc<dyn Storage>, directory: &str) -> Result<Applier, ApplyError> {
     let clock = LogClock::new();
-    let store = open(storage, clock.clone())?;
+    let store = open(storage, directory, clock.clone())?;
     Applier::open(store, clock, etag)
 }
 
