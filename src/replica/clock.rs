@@ -76,7 +76,7 @@ const STEP_MS_MAX: u64 = 500;
 /// The store takes a wall clock that gains on its monotonic clock for one that was set, and then
 /// removes nothing that has expired for some minutes. Log time jumps whenever a node catches up, so
 /// here the monotonic clock jumps with it: it runs on by itself, and log time never gains on it by
-/// more than [`STEP_MS_MAX`] between two looks.
+/// more than `STEP_MS_MAX` between two looks.
 #[derive(Clone, Debug)]
 pub struct LogClock(Arc<Shared>);
 

@@ -4,9 +4,9 @@
 //! what became of those and what was applied. Invariants:
 //!
 //! * An entry is sent at once when nothing is in flight. Otherwise what has come is packed into one
-//!   entry, which goes when that one is acknowledged, when it is full, or after [`LINGER_MS`].
+//!   entry, which goes when that one is acknowledged, when it is full, or after `LINGER_MS`.
 //! * At most [`IN_FLIGHT_MAX`] entries are unacknowledged, and their counters are less than
-//!   [`SPAN_MAX`] apart: the window in which the applier knows duplicates is wider, so a retry that
+//!   `SPAN_MAX` apart: the window in which the applier knows duplicates is wider, so a retry that
 //!   arrives late is never taken for a duplicate of something else.
 //! * An entry is sent again under the id of its first attempt, with the same bytes, until the log
 //!   acknowledges it, the applier has met it, or nobody waits for it.
