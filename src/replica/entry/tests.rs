@@ -169,6 +169,16 @@ fn what_is_too_long_is_refused_and_goes_in_parts() {
     let too_long = Bytes::from(vec![0; PARTS_MAX as usize * PART_BYTES + 1]);
     assert!(upload(9, &too_long).is_err());
     assert!(encode_operations(&vec![put(0); OPERATIONS_MAX as usize + 1]).is_err());
+    // Written all the same.
+    assert!(Entry::decode(&framed(1, &body)).is_err());
+    let most = encode_operations(&vec![put(0); OPERATIONS_MAX as usize]).unwrap();
+    assert!(decode_operations(&most).is_ok());
+    let more = [
+        &(OPERATIONS_MAX + 1).to_le_bytes(),
+        &most[4..],
+        &most[4..4 + put(0).encoded_len()],
+    ];
+    assert!(decode_operations(&more.concat().into()).is_err());
 }
 
 fn bytes() -> impl Strategy<Value = Bytes> {
