@@ -115,7 +115,7 @@ impl SimulatedLog {
         self.state().window_ms = window_ms;
     }
 
-    /// Moves time on. Under tokio, its time counts as well.
+    /// Moves time on. From the first connection on, tokio's time counts as well.
     pub fn advance(&self, ms: u64) {
         self.state().advance(ms);
     }
@@ -211,6 +211,7 @@ pub struct SimulatedConnection(Arc<SimulatedLog>);
 impl SimulatedConnection {
     /// Connects.
     pub fn new(log: Arc<SimulatedLog>) -> SimulatedConnection {
+        log.state().connected.get_or_insert_with(tokio::time::Instant::now);
         SimulatedConnection(log)
     }
 }
@@ -221,7 +222,11 @@ impl ReplicatedLog for SimulatedConnection {
     }
 
     fn bounds(&self) -> Pending<'_, Result<Bounds, LogError>> {
-        Box::pin(async { self.0.state().check_up().map(|()| self.0.holds()) })
+        Box::pin(async {
+            let state = self.0.state();
+            state.check_up()?;
+            Ok(state.bounds())
+        })
     }
 
     fn read_from(&self, position: u64) -> Pending<'_, Result<Box<dyn LogReader>, LogError>> {

@@ -47,7 +47,8 @@ pub(super) struct State {
     pub(super) skew_ms: i64,
     pub(super) acknowledgements: Vec<Acknowledgement>,
     now_ms: u64,
-    created: tokio::time::Instant,
+    /// Since when tokio's time counts.
+    pub(super) connected: Option<tokio::time::Instant>,
     next_ticket: u64,
     network: Vec<Sending>,
     leader: Vec<Uncommitted>,
@@ -69,7 +70,7 @@ impl State {
             skew_ms: 0,
             acknowledgements: Vec::new(),
             now_ms,
-            created: tokio::time::Instant::now(),
+            connected: None,
             next_ticket: 1 << 63,
             network: Vec::new(),
             leader: Vec::new(),
@@ -150,8 +151,11 @@ impl State {
             return (false, false);
         }
         let chosen = self.random.below(moves) as usize;
-        if chosen < self.network.len() {
-            self.arrive(chosen);
+        if let Some(sending) = self.network.get(chosen) {
+            // Copies take much longer.
+            if sending.ticket.is_some() || self.random.below(30) == 0 {
+                self.arrive(chosen);
+            }
             return (true, false);
         }
         if self.strikes(self.faults.leader_lost) {
@@ -240,6 +244,7 @@ impl State {
     }
 
     fn now(&self) -> u64 {
-        self.now_ms + self.created.elapsed().as_millis() as u64
+        let passed_ms = self.connected.map_or(0, |since| since.elapsed().as_millis() as u64);
+        self.now_ms + passed_ms
     }
 }
