@@ -48,7 +48,7 @@ fn framed(kind: u8, body: &[u8]) -> Bytes {
     bytes.into()
 }
 
-/// What is accepted is what would be written, and nothing near it is accepted.
+/// What is accepted is what would be written, and is not accepted with a bit flipped.
 fn accepted(bytes: &Bytes, bit: usize, cut: usize) {
     let Ok(entry) = Entry::decode(bytes) else { return };
     assert_eq!(entry.encode().as_ref(), Ok(bytes));
