@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use embercask::Durability;
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
 use embercask_replica::content::digest;
 use test_support::at_least;
@@ -18,7 +19,7 @@ fn random(seed: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-fn random_log(mut seed: u64, entries: usize) -> Log {
+pub fn random_log(mut seed: u64, entries: usize) -> Log {
     let chunks: Vec<[u8; CHUNK]> = (0..entries)
         .map(|_| std::array::from_fn(|_| random(&mut seed) as u8))
         .collect();
@@ -59,7 +60,7 @@ fn a_checkpoint_of_a_replica_goes_on_from_its_position() {
     whole.apply(first);
     whole.applier().store().checkpoint("/copy").unwrap();
     whole.apply(second);
-    let mut copy = start_in(whole.disk.clone(), "/copy").unwrap();
+    let mut copy = start_in(whole.disk.clone(), "/copy", Durability::Os).unwrap();
     assert_eq!(copy.state().position, 30);
     let progress = copy.apply(second);
     assert!(progress.stopped.is_none(), "{:?}", progress.stopped);

@@ -2,6 +2,7 @@
 
 mod against_model;
 mod draw;
+mod failures;
 mod kills;
 mod model;
 mod node;

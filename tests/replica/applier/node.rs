@@ -24,7 +24,7 @@ impl Node {
     /// The seed of a cluster.
     pub fn new() -> Node {
         let disk = Arc::new(MemStorage::new());
-        let store = open(disk.clone(), DIRECTORY, LogClock::new()).unwrap();
+        let store = open(disk.clone(), DIRECTORY, Durability::Os, LogClock::new()).unwrap();
         Applier::init(&store, CLUSTER).unwrap();
         store.close().unwrap();
         let mut node = Node { disk, applier: None };
@@ -102,10 +102,10 @@ fn keys(namespace: &Namespace) -> Keys {
     keys
 }
 
-fn open(storage: Arc<dyn Storage>, directory: &str, clock: LogClock) -> embercask::Result<Store> {
+fn open(storage: Arc<dyn Storage>, directory: &str, class: Durability, clock: LogClock) -> embercask::Result<Store> {
     Store::options()
         .maintenance(Maintenance::Manual)
-        .durability(Durability::Os)
+        .durability(class)
         .segment_bytes(64 << 10)
         .clock(clock)
         .storage(storage)
@@ -113,12 +113,17 @@ fn open(storage: Arc<dyn Storage>, directory: &str, clock: LogClock) -> embercas
 }
 
 pub fn start(storage: Arc<dyn Storage>) -> Result<Applier, ApplyError> {
-    start_in(storage, DIRECTORY)
+    start_in(storage, DIRECTORY, Durability::Os)
 }
 
-pub fn start_in(storage: Arc<dyn Storage>, directory: &str) -> Result<Applier, ApplyError> {
+/// So that it waits for the disk.
+pub fn start_synced(storage: Arc<dyn Storage>) -> Result<Applier, ApplyError> {
+    start_in(storage, DIRECTORY, Durability::Sync)
+}
+
+pub fn start_in(storage: Arc<dyn Storage>, directory: &str, class: Durability) -> Result<Applier, ApplyError> {
     let clock = LogClock::new();
-    let store = open(storage, directory, clock.clone())?;
+    let store = open(storage, directory, class, clock.clone())?;
     Applier::open(store, clock, etag)
 }
 
