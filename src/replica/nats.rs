@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr, jetstream};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, jetstream};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -70,11 +70,16 @@ pub struct NatsLog {
     leaving: JoinHandle<()>,
 }
 
+/// Some events have a number in them.
+const TOLD_MOST: usize = 50;
+
 /// What has gone wrong of late.
 #[derive(Debug, Default)]
 struct Trouble {
     /// What the client said last while it had no connection.
     connection: Option<String>,
+    /// All that it said since then: what is tried again each second is told once.
+    told: Vec<String>,
     /// When calls began to fail; `None` if the last one succeeded.
     failing_since: Option<Instant>,
 }
@@ -338,21 +343,29 @@ async fn options(settings: &NatsSettings, trouble: &Arc<Mutex<Trouble>>) -> Resu
     Ok(options)
 }
 
-/// Notes what the client tells of its connection. It is told once, and again when it changes.
-fn hear(trouble: &Mutex<Trouble>, event: &async_nats::Event) {
+/// Notes what the client tells of its connection.
+fn hear(trouble: &Mutex<Trouble>, event: &Event) {
     let mut trouble = lock(trouble);
-    let text = event.to_string();
-    if matches!(event, async_nats::Event::Connected) {
-        trouble.connection = None;
-        tracing::info!("connected to the log");
-    } else if trouble.connection.as_ref() != Some(&text) {
-        tracing::warn!(event = text, "connection to the log");
-        // A server in lame duck mode still serves, and ends the connection later.
-        if !matches!(
-            event,
-            async_nats::Event::LameDuckMode | async_nats::Event::SlowConsumer(_)
-        ) {
-            trouble.connection = Some(text);
+    match event {
+        Event::Connected => {
+            trouble.connection = None;
+            trouble.told.clear();
+            tracing::info!("connected to the log");
+        }
+        Event::Closed => tracing::debug!("the connection to the log is closed"),
+        _ => {
+            let text = event.to_string();
+            if !trouble.told.contains(&text) {
+                tracing::warn!(event = text, "connection to the log");
+                if trouble.told.len() >= TOLD_MOST {
+                    trouble.told.clear();
+                }
+                trouble.told.push(text.clone());
+            }
+            // A server in lame duck mode still serves, and ends the connection later.
+            if !matches!(event, Event::LameDuckMode | Event::SlowConsumer(_)) {
+                trouble.connection = Some(text);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, PersistenceMode, RetentionPolicy, StorageType};
+use async_nats::{ClientError, Event};
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -286,4 +287,26 @@ fn a_configuration_names_its_server_and_all_routes() {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     assert!(nats_config(&servers, 3).is_none());
+}
+
+#[test]
+fn trouble_is_kept_until_there_is_a_connection_and_told_once() {
+    let trouble = std::sync::Mutex::new(super::Trouble::default());
+    let other = |text: &str| Event::ClientError(ClientError::Other(text.into()));
+    for event in [
+        Event::Disconnected,
+        other("a"),
+        other("b"),
+        other("a"),
+        Event::LameDuckMode,
+    ] {
+        super::hear(&trouble, &event);
+    }
+    let told = trouble.lock().unwrap().told.clone();
+    assert_eq!(told.len(), 4, "{told:?}");
+    let connection = trouble.lock().unwrap().connection.clone().unwrap();
+    assert!(connection.ends_with('a'), "{connection}");
+    super::hear(&trouble, &Event::Connected);
+    let trouble = trouble.lock().unwrap();
+    assert!(trouble.connection.is_none() && trouble.told.is_empty());
 }
