@@ -242,6 +242,7 @@ impl Cluster {
                 Verdict::Beat { agrees: Some(false) },
                 "replica {index}"
             );
+            self.model.check(applied);
             running.writer.applied(applied);
         }
         if !progress.applied.is_empty() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use embercask_replica::applier::{Applied, Verdict};
 use embercask_replica::clock::LogTime;
 use embercask_replica::entry::{Body, Entry, Lifetime, Operation, Outcome, decode_operations};
 use embercask_replica::log::Delivery;
@@ -208,6 +209,20 @@ impl Model {
             },
         );
         Outcome::Done { expiry_ms }
+    }
+
+    /// A replica must have found what this has.
+    pub fn check(&self, applied: &Applied) {
+        let expected: Vec<_> = self.applied[applied.position as usize - 1]
+            .iter()
+            .map(|(_, outcome)| *outcome)
+            .collect();
+        let found = match &applied.verdict {
+            Verdict::Done(outcomes) => &outcomes[..],
+            Verdict::Late | Verdict::Repeated | Verdict::Incomplete | Verdict::Kept => &[],
+            Verdict::Beat { .. } | Verdict::Begun => &[],
+        };
+        assert_eq!(found, expected, "at {}", applied.position);
     }
 
     /// What clients find now.
