@@ -68,10 +68,11 @@ fn accepted(bytes: &Bytes, bit: usize, cut: usize) {
         Entry::decode(&flipped.into()).is_err(),
         "flipped bit {bit} was not detected"
     );
-    assert!(
-        Entry::decode(&bytes.slice(..cut % bytes.len())).is_err(),
-        "cut to {cut}"
-    );
+    let shorter = bytes.slice(..cut % bytes.len());
+    // The bytes before the cut may hold a checksum of those before them, by design.
+    if let Ok(entry) = Entry::decode(&shorter) {
+        assert_eq!(entry.encode(), Ok(shorter), "cut to {cut}");
+    }
 }
 
 /// Parts join to what they were cut from.
