@@ -58,7 +58,7 @@ impl Recent {
 pub struct Disagreement {
     /// The writers that tell another digest.
     pub others: Vec<u128>,
-    /// How many were heard of late.
+    /// How many others were heard of late.
     pub heard: usize,
 }
 
@@ -79,7 +79,9 @@ impl Heard {
         }
     }
 
-    /// The writers that disagree, if they are at least half of those heard of late.
+    /// The writers that disagree, if they are at least half of those heard of late. This node
+    /// counts as one that agrees: otherwise one that differs would be half of the others that each
+    /// of three nodes hears, and none of them would be ready.
     pub(super) fn disagreement(&self, own: u128, log_ms: u64) -> Option<Disagreement> {
         let recent = self.last.iter();
         let recent =
@@ -88,6 +90,6 @@ impl Heard {
         let heard = agreeing.len() + others.len();
         let mut others: Vec<_> = others.into_iter().map(|(writer, _)| *writer).collect();
         others.sort_unstable();
-        (!others.is_empty() && 2 * others.len() >= heard).then_some(Disagreement { others, heard })
+        (!others.is_empty() && 2 * others.len() > heard).then_some(Disagreement { others, heard })
     }
 }

@@ -28,14 +28,27 @@ fn beats_tell_who_has_applied_something_else() {
     assert_eq!(verdicts, beats);
     // One of three is fewer than half.
     assert_eq!(node.applier().disagreement(1), None);
-    // A node does not count itself.
+    // Three nodes of which one differs: the two others go on.
+    assert_eq!(node.applier().disagreement(21), None);
+    beat(&mut log, 24, state.position, [2; 16]);
+    node.apply(&log.deliveries);
     let disagreement = node.applier().disagreement(21).unwrap();
-    assert_eq!((disagreement.others, disagreement.heard), (vec![22], 2));
-    // It was heard 30 seconds ago.
+    assert_eq!((disagreement.others, disagreement.heard), (vec![22, 24], 3));
+    // They were heard 30 seconds ago.
     log.stamp_ms += 30_000;
     log.operate([put("a", "1")]);
     node.apply(&log.deliveries);
     assert_eq!(node.applier().disagreement(21), None);
+}
+
+#[test]
+fn of_two_that_differ_none_is_ready() {
+    let (mut log, mut node) = (Log::new(), Node::new());
+    node.apply(&log.deliveries);
+    let position = node.applier().state().position;
+    beat(&mut log, 22, position, [1; 16]);
+    node.apply(&log.deliveries);
+    assert!(node.applier().disagreement(1).is_some());
 }
 
 #[test]
