@@ -12,6 +12,8 @@
 mod driver;
 mod follower;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

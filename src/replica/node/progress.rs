@@ -36,7 +36,8 @@ pub struct Status {
     pub log: Option<Bounds>,
     /// Time of the log at that position.
     pub log_ms: u64,
-    /// Time since an entry came.
+    /// How old what it shows may be: the time since an entry came, or since the log was first seen
+    /// to hold one that is not applied yet.
     pub age: Duration,
     /// Readers that were given up because an entry was missing.
     pub gaps: u64,
@@ -75,11 +76,23 @@ struct Inner {
     log: Option<Bounds>,
     log_ms: u64,
     last_entry: Instant,
+    /// A position that the log held then, and that is not applied yet. A node that applies more
+    /// slowly than others write would never be stale by its last entry alone.
+    behind: Option<(u64, Instant)>,
     counts: [u64; 4],
     held: usize,
     trouble: Option<(String, Instant)>,
     misfit: Option<Misfit>,
     disagrees: bool,
+}
+
+impl Inner {
+    fn age(&self) -> Duration {
+        let since = self
+            .behind
+            .map_or(self.last_entry, |(_, since)| since.min(self.last_entry));
+        since.elapsed()
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +116,7 @@ impl Progress {
                 log: None,
                 log_ms: state.log_ms(),
                 last_entry: started,
+                behind: None,
                 counts: [0; 4],
                 held: 0,
                 trouble: None,
@@ -149,13 +163,13 @@ impl Progress {
         self.told_ms.fetch_max(state.log_ms(), Ordering::AcqRel);
         self.base_ms
             .store(state.log_ms().wrapping_sub(elapsed_ms), Ordering::Release);
-        {
-            let mut inner = self.inner();
-            inner.log_ms = state.log_ms();
-            inner.last_entry = Instant::now();
-            inner.trouble = None;
-            inner.misfit = None;
-        }
+        let mut inner = self.inner();
+        inner.log_ms = state.log_ms();
+        inner.last_entry = Instant::now();
+        inner.behind = inner.behind.filter(|(position, _)| *position > state.position);
+        inner.trouble = None;
+        inner.misfit = None;
+        // Under the lock, so that what the log holds is compared with this position.
         self.position.send_replace(state.position);
     }
 
@@ -183,6 +197,9 @@ impl Progress {
         let mut inner = self.inner();
         let had = inner.misfit.take();
         inner.log = Some(bounds);
+        if inner.behind.is_none() && bounds.last > self.position() {
+            inner.behind = Some((bounds.last, Instant::now()));
+        }
         inner.misfit = misfit;
         drop(inner);
         if let Some(misfit) = misfit
@@ -219,7 +236,7 @@ impl Progress {
             position,
             log: inner.log,
             log_ms: inner.log_ms,
-            age: inner.last_entry.elapsed(),
+            age: inner.age(),
             gaps,
             damaged,
             failed,
@@ -264,9 +281,11 @@ impl Progress {
         if status.age <= self.stale_after {
             return None;
         }
-        let seconds = status.age.as_secs();
+        let (seconds, position) = (status.age.as_secs(), status.position);
+        let last = status.log.map_or(0, |log| log.last);
         Some(match &status.trouble {
             Some((what, _)) => format!("no entry was applied for {seconds} s: {what}"),
+            None if last > position => format!("it is {seconds} s behind: it has applied {position} of {last} entries"),
             None => format!("no entry has come for {seconds} s"),
         })
     }
