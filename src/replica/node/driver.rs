@@ -185,8 +185,12 @@ impl Driver {
             let State { position, digest, .. } = self.state;
             publications.extend(self.writer.beat(position, digest, (now_ms, log_ms)));
         }
-        for publication in publications {
-            self.send(publication);
+        // A log that has lost entries must not grow by this node's own: once it is as long as this
+        // replica has come, nothing would tell that it is not the log that was applied.
+        if self.progress.fits() {
+            for publication in publications {
+                self.send(publication);
+            }
         }
         if self.bounds_at_ms <= now_ms {
             self.bounds_at_ms = now_ms + BOUNDS_MS;

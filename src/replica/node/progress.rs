@@ -209,6 +209,11 @@ impl Progress {
         }
     }
 
+    /// Whether the log was one that this replica can go on with, when it was asked last.
+    pub(super) fn fits(&self) -> bool {
+        self.inner().misfit.is_none()
+    }
+
     /// Notes why a reader was given up. It is logged when it is new.
     pub(super) fn trouble(&self, cause: Cause, what: String) {
         let mut inner = self.inner();

@@ -1,8 +1,36 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::progress::{Doing, Progress};
+use bytes::Bytes;
+use embercask::Store;
+
+use super::*;
+use crate::clock::LogClock;
+use crate::entry::{Conditions, Lifetime};
 use crate::log::Bounds;
-use crate::state::State;
+use crate::simulated::{SimulatedConnection, SimulatedLog};
+use crate::state::{Misfit, State};
+
+fn start(log: &Arc<SimulatedLog>) -> Arc<Node> {
+    let clock = LogClock::new();
+    let store = Store::options().clock(clock.clone()).open_in_memory().unwrap();
+    Applier::init(&store, 1).unwrap();
+    let applier = Applier::open(store, clock, |_, _, _| 0).unwrap();
+    let log = Arc::new(SimulatedConnection::new(log.clone()));
+    let runtime = tokio::runtime::Handle::current();
+    Node::start(&runtime, applier, log, NodeSettings::new().unwrap())
+}
+
+fn put() -> Vec<Operation> {
+    vec![Operation::Put {
+        namespace: 11,
+        key: Bytes::from_static(b"key"),
+        value: Bytes::new(),
+        metadata: None,
+        lifetime: Lifetime::Forever,
+        conditions: Conditions::default(),
+    }]
+}
 
 fn bounds(last: u64) -> Bounds {
     Bounds {
@@ -39,4 +67,22 @@ async fn a_node_that_falls_behind_is_stale_although_entries_come() {
     assert_eq!((status.age, status.not_ready), (Duration::from_secs(2), None));
     progress.applied(&at(1200));
     assert_eq!(progress.status().age, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_has_lost_entries_is_not_written_to() {
+    let log = SimulatedLog::new(1, 1_800_000_000_000);
+    let node = start(&log);
+    for _ in 0..20 {
+        node.write(put()).await.unwrap();
+    }
+    let position = node.position();
+    log.shorten(6);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.write(put()).await, Err(WriteError::TimedOut));
+    let last = log.holds().last;
+    assert!(last < 10, "{last}");
+    let misfit = node.status().misfit.unwrap();
+    assert_eq!(misfit, Misfit::Ahead { last, position });
+    node.stop().await;
 }
