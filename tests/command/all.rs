@@ -19,6 +19,7 @@ mod miniflare;
 mod operations;
 mod page;
 mod remote;
+mod replica;
 mod requests;
 mod rest;
 mod shell;

@@ -192,6 +192,7 @@ fn commands() -> Vec<Vec<&'static str>> {
             ],
         ),
         ("bulk", &["put", "get", "delete"]),
+        ("replica", &["init", "join", "status", "audit", "reset-log", "leave"]),
     ] {
         all.push(vec![group]);
         all.extend(names.iter().map(|name| vec![group, name]));

@@ -96,6 +96,12 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
         text = with(&text, &[(&shown, &format!("name = \"{name}\"\n{digest}"))]);
         bearer(&token)
     });
+    // A replica needs a log, and its namespaces have no limits.
+    text = text
+        .lines()
+        .filter(|line| !line.starts_with("replica = "))
+        .collect::<Vec<_>>()
+        .join("\n");
     std::fs::write(at.path("token"), format!("{TOKEN}\n")).unwrap();
     let socket = at.path("socket");
     let text = with(
@@ -410,4 +416,44 @@ fn the_commands_of_the_readme_print_what_it_shows() {
         });
     }
     assert_eq!(commands, ["namespace", "key", "serve"]);
+}
+
+/// Its log is away: what is in the store is served all the same.
+#[test]
+#[cfg(feature = "replica")]
+fn the_configuration_of_a_replica_serves_without_its_log() {
+    let at = Workplace::with_namespace();
+    at.done(["key", "put", "-n", "N", "k", "v"]);
+    let store = at.store();
+    embercask_replica::state::init(&store, 1).unwrap();
+    store.close().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = at.path("certificate.pem");
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    let mut text = documented("self-hosting/replica.toml");
+    for host in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        text = text.replace(host, "127.0.0.1");
+    }
+    // Nothing listens there; and this server needs no certificate of its own.
+    text = text
+        .replace(":4222", ":1")
+        .replace("/etc/nats/ca.pem", certificate.to_str().unwrap());
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("tls_") && !line.starts_with("token_file"));
+    std::fs::write(at.path("replica.toml"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut server = started(&at, &["--config", "replica.toml"]);
+    assert_eq!(server.bound("GET", "k", &[], b"").body, b"v");
+    assert_eq!(
+        server
+            .bound("GET", "k", &[("X-Embercask-Min-Position", b"1")], b"")
+            .status,
+        503
+    );
+    let ready = crate::http::request(&server.rest, "GET", "/readyz", &[], b"");
+    assert!(
+        ready.status == 503 && String::from_utf8_lossy(&ready.body).contains("not reached the log"),
+        "{ready:?}"
+    );
+    assert_eq!(server.stop(), Some(0));
 }

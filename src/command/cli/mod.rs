@@ -20,6 +20,7 @@ mod printed_values;
 mod random;
 mod remarks;
 mod remote;
+mod replica;
 mod session;
 mod shell;
 pub(crate) mod stats;
@@ -29,7 +30,7 @@ mod writer;
 
 use std::process::ExitCode;
 
-use arguments::Command;
+use arguments::{Command, Replica};
 use session::Session;
 
 use crate::common::failure::{Failure, Outcome};
@@ -45,7 +46,12 @@ pub fn main() -> ExitCode {
         // `serve` has a flag of this name, for the tokens that it takes.
         arguments.global.remote.token_file = None;
     }
-    if let Err(failure) = arguments.global.remote.choose(&arguments.wrangler) {
+    // These name servers themselves, and use the flags of --url for them.
+    let names_servers = matches!(
+        arguments.command,
+        Command::Replica(Replica::Join(_) | Replica::Audit(_))
+    );
+    if !names_servers && let Err(failure) = arguments.global.remote.choose(&arguments.wrangler) {
         return failure.report();
     }
     let session = Session::new(&arguments.global);
@@ -88,9 +94,13 @@ fn run(session: &Session, command: Command) -> Outcome {
             let settings = server::Settings::of(&arguments)?;
             session.set_path_if_none(settings.store.as_deref());
             server::prepare(&settings)?;
-            let store = session.store_to_serve(settings.create, |chosen| settings.store_options(chosen))?;
-            server::run(settings, *arguments, store)
+            let clock = settings.log_clock();
+            let store = session.store_to_serve(settings.creates(), |chosen| {
+                settings.store_options(chosen, clock.as_ref())
+            })?;
+            server::run(settings, *arguments, store, clock)
         }
+        Command::Replica(command) => replica::run(session, command),
         Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),

@@ -8,6 +8,7 @@ use super::arguments::{Named, Namespace};
 use super::output::{json_line, stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
+use crate::common::reserved;
 
 /// A namespace as wrangler lists it.
 #[derive(Serialize)]
@@ -40,7 +41,7 @@ fn create(session: &Session, name: &str) -> Outcome {
 
 fn list(session: &Session, json: bool) -> Outcome {
     let store = session.reading()?;
-    let namespaces = store.namespaces()?;
+    let namespaces = reserved::shown(store.namespaces()?);
     let mut out = stdout();
     if json {
         for info in &namespaces {

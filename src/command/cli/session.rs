@@ -1,6 +1,7 @@
 //! The store that commands work on: opened when first needed, closed at the end.
 
 mod bars;
+mod replica;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -17,6 +18,7 @@ use super::remote::{self, Client};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::parse::parse_id;
+use crate::common::reserved::is_reserved;
 use crate::common::store_options::StoreOptions;
 use crate::common::text::one_line;
 use crate::planted::{Planted, planted};
@@ -196,9 +198,9 @@ impl Session {
         })
     }
 
-    /// The store, which must exist.
+    /// The store, which must exist, and must not be a replica.
     pub(crate) fn store(&self) -> Outcome<Store> {
-        self.open(Options::default().create(false))
+        self.open_to_write(Options::default().create(false))
     }
 
     /// The store for a command that only reads: opened for reading only, so that it works beside a
@@ -209,7 +211,7 @@ impl Session {
 
     /// The store, created if there is none.
     pub(crate) fn store_or_new(&self) -> Outcome<Store> {
-        self.open(Options::default().create(true))
+        self.open_to_write(Options::default().create(true))
     }
 
     /// The store for a server, with options made from those that flags have chosen.
@@ -376,7 +378,8 @@ impl Session {
 
 /// The namespace with this id.
 fn with_id(store: &Store, id: &str) -> Outcome<Namespace> {
-    store.namespace_by_id(parse_id(id)?)?.ok_or_else(|| {
+    let found = store.namespace_by_id(parse_id(id)?)?;
+    found.filter(|namespace| !is_reserved(namespace.id())).ok_or_else(|| {
         Failure::no(
             format!("there is no namespace with the id {id}"),
             "`embercask namespace list` shows all namespaces",

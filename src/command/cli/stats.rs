@@ -11,6 +11,7 @@ use super::output::{json_line, styled_stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
+use crate::common::reserved;
 use crate::common::statistics::of_store;
 use crate::common::text::{bytes, count, one_line, time};
 
@@ -61,13 +62,13 @@ fn show(store: &Store, json: bool) -> Outcome {
         // Counts keys that have expired by now as expired.
         store.maintain()?;
     }
-    let numbers = store.stats();
+    let numbers = reserved::stats(store);
     let report = Report {
         directory: one_line(&store.directory().display().to_string()).into_owned(),
         recovery: store.recovery_report(),
         is_read_only: store.is_read_only(),
         numbers: &numbers,
-        namespaces: store.namespace_stats()?,
+        namespaces: reserved::shown_stats(store.namespace_stats()?),
     };
     let mut out = styled_stdout();
     report.write(&mut out)?;

@@ -3,9 +3,11 @@
 use embercask::{Error, NamespaceStats, SegmentStats, Stats, Store};
 use serde_json::json;
 
+use super::reserved;
+
 /// The statistics of a store, without paths.
 pub(crate) fn without_paths(store: &Store) -> serde_json::Value {
-    let mut numbers = store.stats();
+    let mut numbers = reserved::stats(store);
     // Error messages name files.
     for problem in [&mut numbers.poisoned, &mut numbers.background_error] {
         *problem = problem.take().map(|_| "the server's log has the details".to_owned());
@@ -22,9 +24,10 @@ pub(crate) fn of_store(store: &Store) -> Result<serde_json::Value, Error> {
         // Counts keys that have expired by now as expired.
         store.maintain()?;
     }
-    let mut shown = as_json(store, &store.stats());
+    let mut shown = as_json(store, &reserved::stats(store));
     if let serde_json::Value::Object(fields) = &mut shown {
-        let namespaces = store.namespace_stats()?.iter().map(namespace_json).collect();
+        let namespaces = reserved::shown_stats(store.namespace_stats()?);
+        let namespaces = namespaces.iter().map(namespace_json).collect();
         fields.insert("by_namespace".to_owned(), namespaces);
         fields.insert("read_only".to_owned(), store.is_read_only().into());
         fields.insert("directory".to_owned(), store.directory().display().to_string().into());

@@ -115,4 +115,92 @@ pub(crate) struct Serve {
     /// Log format: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "EMBERCASK_LOG_FORMAT", hide_env = true)]
     pub(crate) log_format: Option<String>,
+    #[command(flatten)]
+    pub(crate) replica: ReplicaFlags,
+}
+
+/// The flags of a replica.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ReplicaFlags {
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+    /// Time until a write that is not applied is answered with 503 [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "EMBERCASK_REPLICA_WRITE_TIMEOUT_SECONDS",
+        hide_env = true
+    )]
+    pub(crate) replica_write_timeout_seconds: Option<u64>,
+    /// Time that a request waits for the position it names [default: 2]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "EMBERCASK_REPLICA_READ_WAIT_SECONDS",
+        hide_env = true
+    )]
+    pub(crate) replica_read_wait_seconds: Option<u64>,
+    /// Time without news from the log until the server is not ready [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "EMBERCASK_REPLICA_STALE_AFTER_SECONDS",
+        hide_env = true
+    )]
+    pub(crate) replica_stale_after_seconds: Option<u64>,
+}
+
+/// Where the log of a replica is; commands that make one have these flags too.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LogFlags {
+    /// Name of the log that this replica shares with the others
+    #[arg(long, value_name = "NAME", env = "EMBERCASK_REPLICA_LOG", hide_env = true)]
+    pub(crate) replica_log: Option<String>,
+    /// Servers of the log, nats://HOST:PORT or tls://HOST:PORT
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "EMBERCASK_REPLICA_SERVERS",
+        hide_env = true,
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) replica_servers: Vec<String>,
+    /// Credentials for these servers
+    #[arg(long, value_name = "FILE", env = "EMBERCASK_REPLICA_CREDENTIALS", hide_env = true)]
+    pub(crate) replica_credentials: Option<PathBuf>,
+    /// Certificates (PEM) to trust for them, beside those that the system trusts
+    #[arg(long, value_name = "FILE", env = "EMBERCASK_REPLICA_CERTIFICATES", hide_env = true)]
+    pub(crate) replica_certificates: Option<PathBuf>,
+}
+
+impl ReplicaFlags {
+    /// Whether none is given.
+    pub(crate) fn are_none(&self) -> bool {
+        let ReplicaFlags {
+            log,
+            replica_write_timeout_seconds,
+            replica_read_wait_seconds,
+            replica_stale_after_seconds,
+        } = self;
+        let seconds = [
+            replica_write_timeout_seconds,
+            replica_read_wait_seconds,
+            replica_stale_after_seconds,
+        ];
+        log.are_none() && seconds.iter().all(|seconds| seconds.is_none())
+    }
+}
+
+impl LogFlags {
+    fn are_none(&self) -> bool {
+        let LogFlags {
+            replica_log,
+            replica_servers,
+            replica_credentials,
+            replica_certificates,
+        } = self;
+        let files = [replica_credentials, replica_certificates];
+        replica_log.is_none() && replica_servers.is_empty() && files.iter().all(|file| file.is_none())
+    }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use embercask::{Namespace, Value};
+use embercask::{Namespace, Page, Value};
 use hyper::ext::ReasonPhrase;
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
@@ -28,8 +28,8 @@ use super::parse::head::routed_method;
 use super::parse::rules::{self, ExpiryRules};
 use super::reading::{self, METADATA_HEADER, Reading};
 use super::response::{ApiResponse, explain, response, set_etag, to_json};
-use super::shared::Shared;
-use super::writing::Put;
+use super::shared::{Shared, Unexpired};
+use super::writing::{self, Put};
 use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
@@ -208,7 +208,7 @@ async fn run(
     match plan {
         Plan::Get { key, reading } => {
             let answer = move |value: Option<Value>| reading.response(value.ok_or_else(not_found)?, EXPIRATION_HEADER);
-            reading::get(namespace, key, answer).await
+            reading::get(shared, namespace, key, answer).await
         }
         Plan::Put(put) => {
             let mut body = unread.read(&holder, PUT_BYTES_MAX, Work::Value).await?;
@@ -222,13 +222,17 @@ async fn run(
             Ok(response)
         }
         Plan::Delete { key, conditions } => {
-            let durability = shared.durability;
-            conditions.delete_async(namespace, key, durability).await?;
+            writing::delete(shared, namespace, key, conditions).await?;
             Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {
             let memory = shared.body_memory.for_response(&holder, response_bytes(limit)).await?;
-            let json = blocking(move || Ok(memory.response(list(&namespace, limit, &prefix, cursor)?))).await?;
+            let unexpired = shared.unexpired();
+            let json = blocking(move || {
+                let page = page(&namespace, limit, &prefix, cursor)?;
+                Ok(memory.response(list(&page, unexpired)?))
+            });
+            let json = json.await?;
             Ok(response(200, Some("application/json"), json))
         }
         Plan::GetMany => {
@@ -252,9 +256,8 @@ struct Listed<'a> {
     cursor: Option<&'a str>,
 }
 
-fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, ApiError> {
-    let page = page(namespace, limit, prefix, cursor)?;
-    let keys = listed(&page, |json| json.get().to_owned());
+fn list(page: &Page, unexpired: Unexpired) -> Result<Vec<u8>, ApiError> {
+    let keys = listed(page, unexpired, |json| json.get().to_owned());
     let listed = Listed {
         list_complete: page.is_last() || (keys.is_empty() && planted(Planted::EndAtEmptyPage)),
         keys,

@@ -4,6 +4,7 @@
 //! write nothing can come.
 
 use embercask::{Condition, Durability, Error, Namespace, PutOptions, Value};
+use embercask_replica::entry;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 
@@ -172,6 +173,14 @@ impl Conditions {
         deleted.map(drop).map_err(|error| self.refused(error))
     }
 
+    /// The same for all replicas, which judge them when they apply the write.
+    pub(crate) fn replicated(&self) -> entry::Conditions {
+        entry::Conditions {
+            if_match: self.if_match.as_ref().map(|tags| tags.replicated(|tag| !tag.is_weak)),
+            if_none_match: self.if_none_match.as_ref().map(|tags| tags.replicated(|_| true)),
+        }
+    }
+
     fn refused(&self, error: Error) -> ApiError {
         match error {
             Error::Conflict { found } => self.not_met(found.is_some()),
@@ -199,6 +208,17 @@ impl Tags {
     /// Weak comparison: whether a tag is weak does not matter.
     fn name_weakly(&self, found: Option<Etag>) -> bool {
         self.name(found, |_| true)
+    }
+
+    /// Without those that match nothing.
+    fn replicated(&self, counts: impl Fn(&Tag) -> bool) -> entry::Tags {
+        match self {
+            Tags::Any => entry::Tags::Any,
+            Tags::These(tags) => {
+                let tags = tags.iter().filter(|tag| counts(tag));
+                entry::Tags::These(tags.filter_map(|tag| tag.etag).map(|etag| etag.0).collect())
+            }
+        }
     }
 
     fn name(&self, found: Option<Etag>, counts: impl Fn(&Tag) -> bool) -> bool {

@@ -52,6 +52,11 @@ impl ApiError {
         }
     }
 
+    /// A name of a namespace that another one has.
+    pub(crate) fn name_taken() -> ApiError {
+        ApiError::new(400, 10014, "a namespace with this account ID and title already exists")
+    }
+
     /// Prefixes the message with the operation, as the REST API does.
     pub(crate) fn of(self, operation: &str) -> ApiError {
         ApiError {
@@ -70,9 +75,7 @@ impl From<Error> for ApiError {
                 ApiError::new(status, 10001, "applied, but not written out yet; do not retry")
             }
             ErrorKind::NotFound => return ApiError::new(404, 10013, "namespace not found"),
-            ErrorKind::AlreadyExists => {
-                return ApiError::new(400, 10014, "a namespace with this account ID and title already exists");
-            }
+            ErrorKind::AlreadyExists => return ApiError::name_taken(),
             ErrorKind::InvalidInput => return ApiError::new(400, 10001, error.to_string()),
             // Limits are what the server's owner wants, not faults: no error in the log.
             ErrorKind::NoSpace if matches!(error, Error::NamespaceFull { .. }) => {

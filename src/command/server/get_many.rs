@@ -12,7 +12,7 @@ use super::memory::Holder;
 use super::parse::bulk::{self, Shown};
 use super::parse::rules;
 use super::response::to_json;
-use super::shared::Shared;
+use super::shared::{Shared, Unexpired};
 
 /// The values of a bulk get, and how one that is there is written.
 struct Found<F> {
@@ -28,13 +28,16 @@ where
 {
     /// Reads what the body asks for, and measures it as JSON.
     fn read(
-        namespace: &Namespace,
-        mut body: Body,
+        (namespace, mut body): (Namespace, Body),
+        unexpired: Unexpired,
         around: [&'static str; 2],
         show: F,
     ) -> Result<(Self, usize), ApiError> {
         let request = bulk::get(&body.take_whole().ok_or_else(too_large)?)?;
-        let values = namespace.get_many(&request.keys)?;
+        let mut values = namespace.get_many(&request.keys)?;
+        for value in &mut values {
+            value.take_if(|value| !unexpired.has(value.expiry_ms()));
+        }
         let total: usize = values.iter().flatten().map(|value| value.len()).sum();
         if total > rules::VALUE_BYTES_MAX {
             return Err(ApiError::new(
@@ -107,7 +110,8 @@ impl Shared {
         show: impl Fn(&mut dyn Write, &Value, &Shown<'_>) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Bytes, ApiError> {
         // Releases the memory of the body before waiting for that of the response.
-        let (found, bytes) = blocking(move || Found::read(&namespace, body, around, show)).await?;
+        let unexpired = self.unexpired();
+        let (found, bytes) = blocking(move || Found::read((namespace, body), unexpired, around, show)).await?;
         let memory = self.body_memory.for_response(holder, bytes).await?;
         blocking(move || {
             let mut json = Vec::with_capacity(bytes);

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::limited_log;
 use super::parse::rules;
+use super::shared::Unexpired;
 use crate::planted::{Planted, planted};
 
 /// A key in a listing. `M` is the protocol's form of metadata.
@@ -43,9 +44,10 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The keys of a page. Keys that are not text are left out: neither protocol can request them.
-pub(super) fn listed<M>(page: &Page, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
-    let keys = page.iter().filter_map(|entry| {
+/// The unexpired keys of a page. Keys that are not text are left out: neither protocol can request them.
+pub(super) fn listed<M>(page: &Page, unexpired: Unexpired, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
+    let entries = page.iter().filter(|entry| unexpired.has(entry.expiry_ms()));
+    let keys = entries.filter_map(|entry| {
         Some(ListedKey {
             name: match entry.key_str() {
                 Ok(name) => name,

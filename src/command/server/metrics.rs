@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use super::limits::NamespaceLimits;
+use crate::common::reserved;
 
 /// Buckets from a hit in memory to a slow disk.
 const SECONDS: [f64; 14] = [
@@ -110,7 +111,7 @@ impl Metrics {
         // Cannot fail: writes consistent metrics to memory.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8(text).unwrap_or_default();
-        let stats = store.stats();
+        let stats = reserved::stats(store);
         let kinds = [
             ("gauge", gauges(&stats)),
             ("gauge", snapshot_gauges(&stats)),

@@ -36,6 +36,7 @@ mod range;
 mod readiness;
 mod reading;
 mod reload;
+pub(crate) mod replica;
 mod respond;
 mod response;
 mod rest;
@@ -53,6 +54,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use embercask::Store;
+use embercask_replica::clock::LogClock;
 
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -63,7 +65,8 @@ use endpoint::{Endpoint, Protocol};
 use limits::NamespaceLimits;
 use listener::{Limits, Listener};
 use places::SPARE_CONNECTIONS;
-pub(crate) use settings::Settings;
+use replica::{Replica, refuse_replica};
+pub(crate) use settings::{ReplicaSettings, Settings};
 use shared::Shared;
 use stop::Stop;
 
@@ -85,13 +88,18 @@ pub(crate) fn prepare(settings: &Settings) -> Outcome {
 }
 
 /// Serves until a signal, then finishes the requests under way.
-pub(crate) fn run(settings: Settings, arguments: Serve, store: Store) -> Outcome {
+///
+/// A store that is a replica was opened with this clock.
+pub(crate) fn run(settings: Settings, arguments: Serve, store: Store, clock: Option<LogClock>) -> Outcome {
     if let Some(directory) = &settings.checkpoint_directory {
         let entries = std::fs::read_dir(directory);
         entries.map_err(|error| Failure::file("make checkpoints in", directory.display(), &error))?;
     }
-    for (name, _) in &settings.binding_for {
-        store.namespace(name)?;
+    if settings.replica.is_none() {
+        refuse_replica(&store)?;
+        for (name, _) in &settings.binding_for {
+            store.namespace(name)?;
+        }
     }
     #[cfg(unix)]
     if !settings.tokens.is_empty() {
@@ -102,7 +110,7 @@ pub(crate) fn run(settings: Settings, arguments: Serve, store: Store) -> Outcome
         .build()
         .map_err(|error| Failure::file("start", "the runtime", &error))?;
     let _expected = interrupt::expect();
-    let served = runtime.block_on(serve(settings, arguments, store));
+    let served = runtime.block_on(serve(settings, arguments, store, clock));
     // Drops tasks that still wait for slow clients; gives blocking store calls 10 s to finish.
     runtime.shutdown_timeout(Duration::from_secs(10));
     served
@@ -136,7 +144,7 @@ fn listen(settings: &Settings) -> Outcome<Vec<Listener>> {
     Ok(listeners)
 }
 
-async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
+async fn serve(settings: Settings, arguments: Serve, store: Store, clock: Option<LogClock>) -> Outcome {
     let places = (settings.addresses().count(), SPARE_CONNECTIONS);
     let limits = Limits {
         max_connections: descriptors::connections(descriptors::raise(), settings.max_connections, places)?,
@@ -144,6 +152,10 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
             head: HEAD_TIMEOUT,
             idle: settings.idle_timeout,
         },
+    };
+    let replica = match (&settings.replica, clock) {
+        (Some(replica), Some(clock)) => Some(Replica::start(replica, &store, clock).await?),
+        _ => None,
     };
     let listeners = listen(&settings)?;
     let namespace_limits = NamespaceLimits::new(settings.max_namespace_bytes);
@@ -158,7 +170,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let shared = shared
         .with_namespace_limits(namespace_limits)
         .with_checkpoint_directory(settings.checkpoint_directory)
-        .with_ttl_seconds_min(settings.ttl_seconds_min);
+        .with_ttl_seconds_min(settings.ttl_seconds_min)
+        .with_replica(replica);
     let shared = Arc::new(shared);
     shared.tokens.warn_of_unknown_namespaces(&shared.store);
     let reload = reload::on_signal(&shared.tokens, arguments, settings.token_file.is_some())?;
@@ -169,6 +182,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
         serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&stop)));
     }
     serving.spawn(allocator::give_back(Arc::clone(&shared)));
+    let own = settings.binding_for.into_iter().map(|(name, _)| name).collect();
+    serving.spawn(replica::create_namespaces(Arc::clone(&shared), own));
     while !interrupt::is_requested() {
         if reload.swap(false, Ordering::SeqCst) {
             let shared = Arc::clone(&shared);
@@ -187,6 +202,10 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let stopped = tokio::time::timeout(settings.stop_timeout, stop.stop());
     if !planted(Planted::DropRequests) && stopped.await.is_err() {
         tracing::warn!("some requests were not finished in time");
+    }
+    if let Some(replica) = &shared.replica {
+        // What it does not write out, it reads from the log again.
+        let _ = tokio::time::timeout(settings.stop_timeout, replica.node.stop()).await;
     }
     let store = shared.store.clone();
     tokio::task::spawn_blocking(move || store.sync())

@@ -12,6 +12,7 @@ use super::etag::{Etag, UNASKED_BYTES_MAX};
 use super::parse::rules;
 use super::range::{ByteRange, Part};
 use super::response::{ApiResponse, response, set_etag, set_header, value_response};
+use super::shared::Shared;
 
 /// The metadata that belong to a value, as JSON in raw UTF-8. In the REST API too, for the page:
 /// what an entity tag is of comes with it.
@@ -20,14 +21,19 @@ pub(super) const METADATA_HEADER: &str = "cf-kv-metadata";
 /// Gets a value, and makes the answer of it: at once if that neither waits for the device nor takes
 /// long, and otherwise where threads may block.
 pub(super) async fn get<T: Send + 'static>(
+    shared: &Shared,
     namespace: Namespace,
     key: Vec<u8>,
     answer: impl FnOnce(Option<Value>) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let unexpired = shared.unexpired();
+    let find = move |namespace: &Namespace, key: &[u8]| -> Result<Option<Value>, ApiError> {
+        Ok(namespace.get(key)?.filter(|value| unexpired.has(value.expiry_ms())))
+    };
     if !namespace.is_cached(&key)? {
-        return blocking(move || answer(namespace.get(&key)?)).await;
+        return blocking(move || answer(find(&namespace, &key)?)).await;
     }
-    let value = namespace.get(&key)?;
+    let value = find(&namespace, &key)?;
     match value.as_ref().is_none_or(|value| value.len() <= AT_ONCE_BYTES_MAX) {
         true => answer(value),
         false => blocking(move || answer(value)).await,

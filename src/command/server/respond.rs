@@ -15,6 +15,7 @@ use super::endpoint::{Endpoint, Protocol};
 use super::error::ApiError;
 use super::metrics::Answered;
 use super::parse::head::{self, routed_method};
+use super::replica::Replica;
 use super::response::{ApiResponse, response, set_header, without_body};
 use super::shared::Shared;
 use super::{binding, page, rest};
@@ -33,7 +34,10 @@ where
     let checked = head::check(&mut request);
     let is_head = request.method() == Method::HEAD;
     let answered = match checked {
-        Ok(()) => answer(&shared, &endpoint, request).await,
+        Ok(()) => match &shared.replica {
+            Some(replica) => answer_once_applied(replica, &shared, &endpoint, request).await,
+            None => answer(&shared, &endpoint, request).await,
+        },
         Err(error) => {
             // Clients read the response only when they have sent the body.
             let drained = Unread::new(&shared, request.into_body()).finish().await;
@@ -59,6 +63,25 @@ where
         }
     }
     answered.map(|(_, response)| with_retry_after(response))
+}
+
+/// As [`answer`], once the replica has applied what the request asks for.
+async fn answer_once_applied<B>(
+    replica: &Replica,
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    request: Request<B>,
+) -> Result<(&'static str, ApiResponse), Disconnected>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    match replica.wait(request.headers()).await {
+        Ok(()) => replica.answer(answer(shared, endpoint, request)).await,
+        Err(error) => {
+            let drained = Unread::new(shared, request.into_body()).finish().await;
+            drained.map(|()| ("other", endpoint.protocol.refused(&error)))
+        }
+    }
 }
 
 /// The response to a request whose head is well-formed, and the operation's name.
@@ -108,9 +131,10 @@ pub(super) const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
 
 async fn ready(shared: &Arc<Shared>) -> ApiResponse {
     let asked = Arc::clone(shared);
-    match blocking(move || Ok(asked.unready())).await {
-        Ok(None) => response(200, PLAIN, "ready\n"),
-        Ok(Some(why)) => response(503, PLAIN, format!("{why}\n")),
+    match blocking(move || Ok((asked.unready(), asked.remark()))).await {
+        Ok((None, None)) => response(200, PLAIN, "ready\n"),
+        Ok((None, Some(remark))) => response(200, PLAIN, format!("ready\n{remark}\n")),
+        Ok((Some(why), _)) => response(503, PLAIN, format!("{why}\n")),
         Err(error) => response(error.status, PLAIN, error.message),
     }
 }
@@ -129,7 +153,8 @@ async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> 
     let numbered = Arc::clone(shared);
     let text = blocking(move || {
         numbered.metrics.watchers.set(numbered.watchers.number());
-        Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))
+        let text = numbered.metrics.text(&numbered.store, &numbered.namespace_limits);
+        Ok(text + &numbered.replica.as_ref().map(Replica::metrics).unwrap_or_default())
     });
     match text.await {
         Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),

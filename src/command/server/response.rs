@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use tokio::sync::mpsc::Receiver;
 
 use super::error::ApiError;
 use super::etag::Etag;
@@ -22,6 +23,8 @@ pub(super) enum ApiBody {
     /// In memory, or where the store holds it.
     Whole(Full<Bytes>),
     Events(Box<Events>),
+    /// As they are made.
+    Pieces(Receiver<Bytes>),
 }
 
 impl Default for ApiBody {
@@ -37,25 +40,28 @@ impl Body for ApiBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             ApiBody::Whole(body) => Pin::new(body).poll_frame(context),
-            ApiBody::Events(events) => events
-                .poll_bytes(context)
-                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            ApiBody::Events(events) => framed(events.poll_bytes(context)),
+            ApiBody::Pieces(pieces) => framed(pieces.poll_recv(context)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ApiBody::Whole(body) => body.is_end_stream(),
-            ApiBody::Events(_) => false,
+            ApiBody::Events(_) | ApiBody::Pieces(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ApiBody::Whole(body) => body.size_hint(),
-            ApiBody::Events(_) => SizeHint::default(),
+            ApiBody::Events(_) | ApiBody::Pieces(_) => SizeHint::default(),
         }
     }
+}
+
+fn framed(bytes: Poll<Option<Bytes>>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
 }
 
 /// A response with a body in memory.
@@ -92,6 +98,14 @@ pub(super) fn value_response(status: u16, value: Value) -> ApiResponse {
 pub(super) fn events_response(events: Events) -> ApiResponse {
     let mut response = Response::new(ApiBody::Events(Box::new(events)));
     let content_type = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// A response whose body is made while it is sent.
+pub(super) fn pieces_response(content_type: &'static str, pieces: Receiver<Bytes>) -> ApiResponse {
+    let mut response = Response::new(ApiBody::Pieces(pieces));
+    let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use embercask::{Durability, Options};
+use embercask_replica::clock::LogClock;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -20,10 +21,13 @@ mod address;
 #[cfg(test)]
 mod each;
 mod log;
+mod replica;
 #[cfg(test)]
 mod tests;
 
 pub(super) use address::Address;
+pub(crate) use replica::ReplicaSettings;
+use replica::ReplicaTable;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
 const BINDING_DEFAULT: &str = "127.0.0.1:8788";
@@ -64,6 +68,7 @@ pub(super) struct File {
     log: Option<String>,
     log_format: Option<String>,
     token_file: Option<PathBuf>,
+    replica: Option<ReplicaTable>,
     tokens: Vec<Object<TokenSetting>>,
 }
 
@@ -84,7 +89,7 @@ pub(super) struct Tls {
 pub(crate) struct Settings {
     pub(crate) store: Option<PathBuf>,
     /// Whether to create a store where there is none.
-    pub(crate) create: bool,
+    pub(super) create: bool,
     /// Options of the store in the file.
     pub(super) options: StoreOptions,
     /// The REST API.
@@ -115,6 +120,8 @@ pub(crate) struct Settings {
     pub(super) stop_timeout: Duration,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
+    /// If the store is a replica.
+    pub(crate) replica: Option<ReplicaSettings>,
 }
 
 impl Settings {
@@ -178,6 +185,7 @@ impl Settings {
             stop_timeout: seconds(arguments.stop_seconds.or(file.stop_seconds), STOP_SECONDS_DEFAULT),
             log,
             log_format: log_format(arguments.log_format.clone().or(file.log_format).as_deref())?,
+            replica: ReplicaSettings::of(file.replica, &arguments.replica)?,
         };
         settings.check()?;
         Ok(settings)
@@ -185,8 +193,16 @@ impl Settings {
 
     /// Options of the store: settings of their own count before these, which count before the table
     /// of the file.
-    pub(crate) fn store_options(&self, chosen: StoreOptions) -> Options {
-        let mut options = chosen.or(&self.options).apply(Options::default()).create(self.create);
+    ///
+    /// The time of a replica is that of its log. What it applies has the durability of its writes.
+    pub(crate) fn store_options(&self, chosen: StoreOptions, clock: Option<&LogClock>) -> Options {
+        let mut options = chosen
+            .or(&self.options)
+            .apply(Options::default())
+            .create(self.creates());
+        if let Some(clock) = clock {
+            options = options.clock(clock.clone()).durability(self.durability);
+        }
         if let Some(bytes) = self.max_disk_bytes {
             options = options.max_disk_bytes(Some(bytes));
         }
@@ -197,6 +213,16 @@ impl Settings {
             options = options.scrub_bytes_per_second(Some(bytes));
         }
         options
+    }
+
+    /// Whether to create a store where there is none. A replica is made by commands of its own.
+    pub(crate) fn creates(&self) -> bool {
+        self.create && self.replica.is_none()
+    }
+
+    /// The clock that the store must have, if it is a replica.
+    pub(crate) fn log_clock(&self) -> Option<LogClock> {
+        self.replica.as_ref().map(|_| LogClock::new())
     }
 
     /// All addresses.
@@ -228,6 +254,12 @@ impl Settings {
         }
         if self.max_namespace_bytes.contains_key("") {
             return Err(Failure::usage("a limit names no namespace", "write NAMESPACE=MIB"));
+        }
+        if self.replica.is_some() && !self.max_namespace_bytes.is_empty() {
+            return Err(Failure::usage(
+                "a namespace of a replica cannot have a limit: replicas would differ by their settings",
+                "leave out max_namespace_mib",
+            ));
         }
         // The largest request must fit.
         if self.body_memory_bytes < 100 << 20 || self.max_connections == 0 {

@@ -18,8 +18,30 @@ use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
 use super::permissions;
 use super::readiness;
 use super::reload::CurrentTokens;
+use super::replica::Replica;
 use super::watching::Watchers;
 use crate::common::parse::parse_id;
+use crate::common::reserved::is_reserved;
+
+/// What has not expired for readers. The store hides what has expired by its own clock; that of a
+/// replica stands still while no entry comes, and then readers see less.
+#[derive(Clone, Copy)]
+pub(super) struct Unexpired(Option<u64>);
+
+impl Unexpired {
+    /// Whether readers see what has this expiry, and what the store shows.
+    pub(super) fn has(self, expiry_ms: Option<u64>) -> bool {
+        match (self.0, expiry_ms) {
+            (Some(now_ms), Some(expiry_ms)) => expiry_ms > now_ms,
+            _ => true,
+        }
+    }
+
+    /// Whether the store hides all that has expired.
+    pub(super) fn is_of_store(self) -> bool {
+        self.0.is_none()
+    }
+}
 
 /// The state shared by all connections.
 pub(super) struct Shared {
@@ -36,6 +58,8 @@ pub(super) struct Shared {
     /// Shortest lifetime of a put.
     ttl_seconds_min: u64,
     pub(super) watchers: Watchers,
+    /// Where writes go instead of the store, if the store is a replica.
+    pub(super) replica: Option<Replica>,
     closing: watch::Sender<bool>,
 }
 
@@ -58,6 +82,7 @@ impl Shared {
             administration: Administration::default(),
             ttl_seconds_min: TTL_SECONDS_MIN,
             watchers: Watchers::default(),
+            replica: None,
             closing: watch::Sender::new(false),
         }
     }
@@ -67,6 +92,10 @@ impl Shared {
             namespace_limits,
             ..self
         }
+    }
+
+    pub(super) fn with_replica(self, replica: Option<Replica>) -> Shared {
+        Shared { replica, ..self }
     }
 
     pub(super) fn with_checkpoint_directory(mut self, directory: Option<PathBuf>) -> Shared {
@@ -103,9 +132,14 @@ impl Shared {
     /// What the expiry of a put now is checked by.
     pub(super) fn expiry_rules(&self) -> ExpiryRules {
         ExpiryRules {
-            now_ms: self.store.now_ms(),
+            now_ms: self.unexpired().0.unwrap_or_else(|| self.store.now_ms()),
             ttl_seconds_min: self.ttl_seconds_min,
         }
+    }
+
+    /// What readers see now. Ask before the store is asked.
+    pub(super) fn unexpired(&self) -> Unexpired {
+        Unexpired(self.replica.as_ref().map(|replica| replica.node.now_ms()))
     }
 
     /// From now on the server is not ready.
@@ -123,11 +157,17 @@ impl Shared {
     }
 
     /// Why the server cannot take requests now; None if it can.
-    pub(super) fn unready(&self) -> Option<&'static str> {
+    pub(super) fn unready(&self) -> Option<String> {
         if self.is_closing() {
-            return Some("shutting down");
+            return Some("shutting down".to_owned());
         }
-        readiness::refuses_writes(&self.store)
+        let refused = readiness::refuses_writes(&self.store).map(str::to_owned);
+        refused.or_else(|| self.replica.as_ref()?.unready())
+    }
+
+    /// What the server tells beside being ready.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.replica.as_ref()?.remark()
     }
 
     /// Options of a put.
@@ -144,15 +184,23 @@ impl Shared {
         options
     }
 
+    /// The namespace with this id, if clients may know of it.
+    pub(super) fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>, ApiError> {
+        match is_reserved(id) {
+            true => Ok(None),
+            false => Ok(self.store.namespace_by_id(id)?),
+        }
+    }
+
     /// The namespace with this id or, if there is none, with this name.
     pub(super) fn namespace(&self, id_or_name: &str) -> Result<Option<Namespace>, ApiError> {
         if let Ok(id) = parse_id(id_or_name)
-            && let Some(namespace) = self.store.namespace_by_id(id)?
+            && let Some(namespace) = self.namespace_by_id(id)?
         {
             return Ok(Some(namespace));
         }
         match self.store.open_namespace(id_or_name) {
-            Ok(namespace) => Ok(Some(namespace)),
+            Ok(namespace) => Ok(Some(namespace).filter(|namespace| !is_reserved(namespace.id()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use embercask::{Namespace, PutOptions};
+use embercask_replica::entry::{Operation, Outcome};
 
 use super::blocking::{AT_ONCE_BYTES_MAX, blocking};
 use super::body::Body;
@@ -11,6 +13,7 @@ use super::conditions::Conditions;
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
 use super::parse::rules::Expiration;
+use super::replica::{Replica, done, lifetime};
 use super::shared::Shared;
 
 /// A put of one value, besides the value.
@@ -41,22 +44,44 @@ impl Put {
     where
         V: AsRef<[u8]> + Send + 'static,
     {
+        if let Some(replica) = &shared.replica {
+            let _until_it_is_done = body;
+            return self.replicate(replica, namespace.id(), Bytes::from_owner(value)).await;
+        }
         if value.as_ref().len() <= AT_ONCE_BYTES_MAX && self.conditions.are_of_the_store() {
             let _until_it_is_done = body;
             let value = value.as_ref();
             let (options, expiry) = self.options(shared, &namespace);
             let put = self.conditions.put_async(&namespace, &self.key, value, options);
-            return put.await.map(|()| self.etag(value, &expiry));
+            return put.await.map(|()| self.told(value, &expiry));
         }
-        let shared = shared.clone();
+        let shared = Arc::clone(shared);
         blocking(move || {
             let _until_it_is_done = body;
             let value = value.as_ref();
             let (options, expiry) = self.options(&shared, &namespace);
             self.conditions.put(&namespace, &self.key, value, options)?;
-            Ok(self.etag(value, &expiry))
+            Ok(self.told(value, &expiry))
         })
         .await
+    }
+
+    /// As [`Put::run`], on all replicas.
+    async fn replicate(self, replica: &Replica, namespace: u128, value: Bytes) -> Result<Option<Etag>, ApiError> {
+        let put = Operation::Put {
+            namespace,
+            key: self.key.clone().into(),
+            value: value.clone(),
+            metadata: self.metadata.clone().map(Bytes::from),
+            lifetime: lifetime(self.expiration),
+            conditions: self.conditions.replicated(),
+        };
+        let expiry_ms = self.conditions.done(replica.write_one(put).await?)?;
+        match self.is_told(&value) {
+            // The digest of a long value takes some time.
+            true => blocking(move || Ok(Some(self.etag(&value, expiry_ms)))).await,
+            false => Ok(None),
+        }
     }
 
     /// The expiry is known before the put, since the tag of what was written includes it.
@@ -71,12 +96,20 @@ impl Put {
         (options, expiry)
     }
 
-    fn etag(&self, value: &[u8], expiry: &Expiry) -> Option<Etag> {
-        let is_told = value.len() <= UNASKED_BYTES_MAX || !self.conditions.are_none();
+    /// The entity tag of what was written, if it is told.
+    fn told(&self, value: &[u8], expiry: &Expiry) -> Option<Etag> {
         match expiry {
-            Expiry::At(expiry_ms) if is_told => Some(Etag::of(value, self.metadata.as_deref(), *expiry_ms)),
+            Expiry::At(expiry_ms) if self.is_told(value) => Some(self.etag(value, *expiry_ms)),
             _ => None,
         }
+    }
+
+    fn is_told(&self, value: &[u8]) -> bool {
+        value.len() <= UNASKED_BYTES_MAX || !self.conditions.are_none()
+    }
+
+    fn etag(&self, value: &[u8], expiry_ms: Option<u64>) -> Etag {
+        Etag::of(value, self.metadata.as_deref(), expiry_ms)
     }
 
     fn expiry(&self, shared: &Shared, namespace: &Namespace) -> Expiry {
@@ -92,4 +125,32 @@ impl Put {
             (None, Some(_)) => Expiry::Unknown,
         }
     }
+}
+
+impl Conditions {
+    /// The expiry of what was done on all replicas, or the error.
+    fn done(&self, outcome: Outcome) -> Result<Option<u64>, ApiError> {
+        match outcome {
+            Outcome::NotMet { is_there } => Err(self.not_met(is_there)),
+            outcome => done(outcome),
+        }
+    }
+}
+
+/// Deletes a key if the conditions hold.
+pub(super) async fn delete(
+    shared: &Arc<Shared>,
+    namespace: Namespace,
+    key: Vec<u8>,
+    conditions: Conditions,
+) -> Result<(), ApiError> {
+    if let Some(replica) = &shared.replica {
+        let delete = Operation::Delete {
+            namespace: namespace.id(),
+            key: key.into(),
+            conditions: conditions.replicated(),
+        };
+        return conditions.done(replica.write_one(delete).await?).map(drop);
+    }
+    conditions.delete_async(namespace, key, shared.durability).await
 }

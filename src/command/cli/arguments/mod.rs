@@ -6,6 +6,7 @@ mod key;
 mod maintain;
 mod namespace;
 mod remote;
+mod replica;
 mod transfer;
 
 use std::path::PathBuf;
@@ -20,6 +21,11 @@ pub(crate) use key::{Delete, Exists, Expire, Get, Key, List, Put, Rename, Ttl, W
 pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
 pub(crate) use remote::Remote;
+pub(crate) use replica::Replica;
+#[cfg(test)]
+pub(crate) use replica::{Audit, Join};
+#[cfg(feature = "replica")]
+pub(crate) use replica::{Init, Log, ResetLog};
 pub(crate) use transfer::{Export, FileFormat, Import};
 
 use crate::common::duration;
@@ -45,7 +51,6 @@ const STYLES: Styles = Styles::styled()
 Examples:
   embercask --store data namespace create SESSIONS
   embercask put -n SESSIONS user-123 logged-in --ttl 1h
-  embercask list -n SESSIONS --prefix user-
 
 On a server: --url URL, with --token-file FILE (or EMBERCASK_TOKEN), --ca-file FILE, --account ID.
 Without `key`: get, put, set, delete, rm, del, list, ls, scan, exists, ttl, expire, rename, watch.
@@ -198,6 +203,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Serve the store as Workers KV over HTTP, for workerd, wrangler and the SDKs
     Serve(Box<Serve>),
+    /// Make, join and watch a cluster of replicas, each with its own `serve`
+    #[command(subcommand)]
+    Replica(Replica),
     /// Generate a token for `serve`
     #[command(after_help = "Clients send the token; the lines after it go into the file of `serve --config`.")]
     Token {

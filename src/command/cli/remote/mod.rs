@@ -17,6 +17,7 @@ mod lifetime;
 mod list;
 mod namespace;
 mod rename;
+pub(crate) mod replica;
 mod single;
 mod tls;
 mod values;
@@ -25,7 +26,7 @@ pub(super) mod writes;
 
 use std::rc::Rc;
 
-use crate::cli::arguments::{Class, Command, Target};
+use crate::cli::arguments::{Class, Command, Replica, Target};
 use crate::cli::session::Session;
 use crate::cli::{shell, transfer};
 use crate::common::failure::{Failure, Outcome};
@@ -44,6 +45,7 @@ pub(crate) fn takes(command: &Command) -> bool {
             | Command::Export(_)
             | Command::Import(_)
             | Command::Shell
+            | Command::Replica(Replica::Status { .. })
     )
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn run(session: &Session, client: &Rc<Client>, command: Command) -> O
         }
         Command::Shell if session.is_shell() => Err(Failure::usage("the shell is already running", "")),
         Command::Shell => shell::run(session),
+        Command::Replica(Replica::Status { json }) => replica::status(client, json),
         _ => Err(refused_command()),
     }
 }
@@ -71,7 +74,7 @@ pub(crate) const NEEDS_STORE: &str =
 /// The failure of a command that needs the files of a store.
 pub(crate) fn refused_command() -> Failure {
     Failure::usage(
-        "--url works with key, bulk, namespace, export, import and shell",
+        "--url works with key, bulk, namespace, export, import, shell and `replica status`",
         NEEDS_STORE,
     )
 }

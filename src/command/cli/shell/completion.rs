@@ -9,6 +9,7 @@ use rustyline::{Context, Helper};
 
 use super::Line;
 use crate::cli::session::Session;
+use crate::common::reserved;
 use crate::common::text::is_deceptive;
 
 /// Completes commands, flags and names of namespaces.
@@ -72,7 +73,7 @@ impl Words<'_> {
         let store = self.session.opened();
         let infos = store.and_then(|store| store.namespaces().ok()).unwrap_or_default();
         // Quoted where a line needs it. A name that cannot be shown safely is not offered.
-        let names = infos.into_iter().map(|info| info.name);
+        let names = reserved::shown(infos).into_iter().map(|info| info.name);
         names
             .filter(|name| !name.contains(is_deceptive))
             .filter_map(|name| Some(shlex::try_quote(&name).ok()?.into_owned()))

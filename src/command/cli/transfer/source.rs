@@ -7,6 +7,7 @@ use embercask::{Namespace, Snapshot, Store};
 
 use crate::cli::entry::Entry;
 use crate::common::failure::Outcome;
+use crate::common::reserved;
 use crate::planted::{Planted, planted};
 
 /// Keys per page; their values stay on disk until they are written.
@@ -81,7 +82,10 @@ impl Source for Moment {
 
     fn namespaces(&self, names: &[String]) -> Outcome<Vec<Exported>> {
         let names = match names {
-            [] => self.snapshot.namespaces()?.into_iter().map(|info| info.name).collect(),
+            [] => {
+                let all = reserved::shown(self.snapshot.namespaces()?);
+                all.into_iter().map(|info| info.name).collect()
+            }
             names => names.to_vec(),
         };
         let open = |name: String| {

@@ -11,13 +11,15 @@ use super::settings::is_only_for_this_machine;
 use crate::server::arguments::Serve;
 use crate::server::settings::{Address, LogFormat, Settings};
 use parts::{address, binding_for, is_filter, max_namespace_bytes, mib, optional, options, quoted, tokens};
+use replica::Replica;
 
 mod parts;
+mod replica;
 
-const CENTURY: u64 = 100 * 366 * 24 * 3600;
+pub(super) const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
 /// The settings that a file may have.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     "store",
     "create",
     "options",
@@ -42,6 +44,7 @@ const KNOWN: [&str; 25] = [
     "stop_seconds",
     "log",
     "log_format",
+    "replica",
     "tokens",
 ];
 
@@ -72,6 +75,7 @@ pub(super) struct Meaning {
     seconds: [u64; 3],
     log: String,
     log_format: String,
+    replica: Option<Replica>,
     tokens: Vec<Token>,
 }
 
@@ -125,6 +129,7 @@ impl Meaning {
             seconds: timeouts.map(|timeout| timeout.as_secs()),
             log: settings.log.clone(),
             log_format: format.to_owned(),
+            replica: settings.replica.as_ref().map(Replica::shown),
             tokens: tokens
                 .map(|token| {
                     (
@@ -197,6 +202,7 @@ impl Meaning {
             ],
             log: text("log")?.unwrap_or("info".to_owned()),
             log_format: one_of(text("log_format")?, &["text", "json"])?,
+            replica: optional(file, "replica", Replica::of)?,
             tokens: tokens(file, flags)?,
         };
         (meaning.is_good() && is_filter(&meaning.log)).then_some(meaning)
@@ -211,6 +217,7 @@ impl Meaning {
             && !self.max_namespace_bytes.contains_key("")
             && self.body_memory_bytes >= 100 << 20
             && self.max_connections > 0
+            && (self.replica.is_none() || self.max_namespace_bytes.is_empty())
     }
 
     /// As a file.
@@ -273,6 +280,9 @@ impl Meaning {
         writeln!(file, "[max_namespace_mib]").unwrap();
         for (name, bytes) in &self.max_namespace_bytes {
             writeln!(file, "{} = {}", quoted(name), bytes.div_ceil(1 << 20)).unwrap();
+        }
+        if let Some(replica) = &self.replica {
+            replica.write(file);
         }
         writeln!(file, "[binding_for]").unwrap();
         for (name, address) in &self.binding_for {

@@ -38,8 +38,18 @@ function warningsOf(numbers) {
     numbers.disk_full && "The disk was found full.",
     numbers.poisoned && "The store refuses writes: " + numbers.poisoned,
     numbers.background_error && "Background work failed: " + numbers.background_error,
+    numbers.replica?.why_not && "This replica is not ready: " + numbers.replica.why_not,
   ];
   return warnings.filter(Boolean).map(text => element("p", { class: "warning", role: "alert" }, text));
+}
+
+/** Where this server is in the log that it shares; nothing if it is alone. */
+function replicaBoxes(replica) {
+  if (!replica) return [];
+  const { position, log_last: last, age_ms: age } = replica;
+  return [box("Replica", [["State", replica.doing], ["Position", count(position)],
+    ["Behind", last === null ? "unknown" : count(Math.max(0, last - position)) + " entries"],
+    ["Last entry", (age / 1000).toFixed(1) + " s ago"]])];
 }
 
 function boxesOf(numbers) {
@@ -47,6 +57,7 @@ function boxesOf(numbers) {
   const parts = partsOf({ ...numbers, bytes: total });
   const share = part => bytes(part) + (total ? `, ${(part * 100 / total).toFixed(1)} %` : "");
   return [
+    ...replicaBoxes(numbers.replica),
     box("Store", [["Keys", count(numbers.keys)], ["Namespaces", count(numbers.namespaces)],
       ["Segments", `${count(segments.length)}, ${bytes(total)}`]]),
     box("On disk", PARTS.map(([part, name]) => [name, share(parts[part])])),

@@ -12,6 +12,7 @@ use crate::server::blocking::blocking;
 use crate::server::body::{Body, Unread, Work, too_large};
 use crate::server::error::ApiError;
 use crate::server::parse::bulk::{self, Shown};
+use crate::server::parse::ignored::Ignored;
 use crate::server::parse::rules;
 use crate::server::response::{ApiResponse, response, to_json};
 
@@ -55,6 +56,12 @@ impl RequestContext<'_> {
         const OPERATION: &str = "bulk put";
         let namespace = self.namespace(OPERATION)?;
         let mut body = unread.read(&self.holder, BULK_BYTES_MAX, Work::Bulk).await?;
+        let all_done =
+            |(puts, ignored): (usize, Ignored)| done(puts, &ignored.messages(told, "unknown properties were ignored"));
+        if let Some(replica) = &self.shared.replica {
+            let put = replica.put_many(namespace.id(), body, self.shared.expiry_rules()).await;
+            return put.map(all_done).map_err(|error| error.of(OPERATION));
+        }
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let mut batch = shared.store.batch();
@@ -66,7 +73,7 @@ impl RequestContext<'_> {
             if puts > 0 {
                 batch.commit()?;
             }
-            Ok(done(puts, &ignored.messages(told, "unknown properties were ignored")))
+            Ok(all_done((puts, ignored)))
         });
         answered.await.map_err(|error| error.of(OPERATION))
     }
@@ -76,6 +83,12 @@ impl RequestContext<'_> {
         const OPERATION: &str = "bulk remove keys";
         let namespace = self.namespace(OPERATION)?;
         let mut body = unread.read(&self.holder, BULK_BYTES_MAX, Work::Bulk).await?;
+        if let Some(replica) = &self.shared.replica {
+            let deleted = replica.delete_many(namespace.id(), body).await;
+            return deleted
+                .map(|names| done(names, &[]))
+                .map_err(|error| error.of(OPERATION));
+        }
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let mut batch = shared.store.batch();

@@ -6,6 +6,7 @@ mod bulk;
 pub(super) mod envelope;
 mod namespace_details;
 mod namespaces;
+mod replica;
 mod routes;
 mod values;
 mod watch;
@@ -86,7 +87,7 @@ impl RequestContext<'_> {
     /// The namespace whose id is in the path, if the client may see it.
     fn namespace(&self, operation: &str) -> Result<Namespace, ApiError> {
         let found = match parse_id(self.parameters.id) {
-            Ok(id) => self.shared.store.namespace_by_id(id)?,
+            Ok(id) => self.shared.namespace_by_id(id)?,
             Err(_) => None,
         };
         let unknown = || ApiError::new(404, 10013, "namespace not found").of(operation);

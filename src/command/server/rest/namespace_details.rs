@@ -1,7 +1,9 @@
 //! What a namespace holds, and the lifetime of its puts that name none: not in Workers KV.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use embercask::Namespace;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,6 +15,7 @@ use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
 use crate::server::parse::rules;
 use crate::server::response::ApiResponse;
+use crate::server::shared::Unexpired;
 
 #[derive(Deserialize)]
 struct Given {
@@ -24,6 +27,20 @@ fn shown_ttl(ttl: Option<Duration>) -> ApiResponse {
     // Rounded up, as expiries are; other programs may set parts of seconds.
     let seconds = ttl.map(|ttl| ttl.as_millis().div_ceil(1000) as u64);
     success(&json!({ "default_ttl": seconds }))
+}
+
+/// The keys with this prefix that readers see.
+fn count(namespace: &Namespace, prefix: &str, unexpired: Unexpired) -> Result<u64, ApiError> {
+    let list = namespace.list().prefix(prefix);
+    if unexpired.is_of_store() {
+        return Ok(list.count()?);
+    }
+    let mut count = 0;
+    let _whole = list.walk().for_each(|entry| {
+        count += u64::from(unexpired.has(entry.expiry_ms()));
+        ControlFlow::<()>::Continue(())
+    })?;
+    Ok(count)
 }
 
 impl RequestContext<'_> {
@@ -50,8 +67,9 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let prefix = self.parameter("prefix")?.unwrap_or_default();
         rules::check_prefix(prefix.as_bytes()).map_err(|error| error.of(OPERATION))?;
+        let unexpired = self.shared.unexpired();
         blocking(move || {
-            let count = namespace.list().prefix(prefix).count()?;
+            let count = count(&namespace, &prefix, unexpired)?;
             Ok(success(&json!({ "count": count })))
         })
         .await
@@ -80,20 +98,28 @@ impl RequestContext<'_> {
             }
             _ => return Err(wrong()),
         };
-        blocking(move || {
-            namespace.set_default_ttl(ttl)?;
-            Ok(shown_ttl(namespace.default_ttl()))
-        })
-        .await
-        .map_err(|error| error.of(OPERATION))
+        self.change_default_ttl(namespace, ttl)
+            .await
+            .map_err(|error| error.of(OPERATION))
     }
 
     pub(super) async fn remove_default_ttl(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove default TTL";
         let namespace = self.namespace(OPERATION)?;
-        blocking(move || Ok(namespace.set_default_ttl(None)?))
+        self.change_default_ttl(namespace, None)
             .await
-            .map_err(|error| error.of(OPERATION))?;
-        Ok(shown_ttl(None))
+            .map_err(|error| error.of(OPERATION))
+    }
+
+    async fn change_default_ttl(&self, namespace: Namespace, ttl: Option<Duration>) -> Result<ApiResponse, ApiError> {
+        if let Some(replica) = &self.shared.replica {
+            replica.set_default_ttl(namespace.id(), ttl).await?;
+            return Ok(shown_ttl(ttl));
+        }
+        blocking(move || {
+            namespace.set_default_ttl(ttl)?;
+            Ok(shown_ttl(namespace.default_ttl()))
+        })
+        .await
     }
 }

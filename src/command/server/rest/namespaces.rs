@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::RequestContext;
 use super::envelope::{success, success_with, success_with_messages};
 use crate::common::objects::{MemberNames, Object};
+use crate::common::reserved::{is_reserved, is_reserved_name};
 use crate::common::statistics;
 use crate::server::blocking::blocking;
 use crate::server::body::{SMALL_BYTES_MAX, Unread, Work};
 use crate::server::error::ApiError;
 use crate::server::parse::ignored::Ignored;
+use crate::server::replica::report;
 use crate::server::response::ApiResponse;
 use crate::server::shared::Shared;
 
@@ -71,6 +73,9 @@ fn title(body: Option<Vec<u8>>) -> Result<(String, Vec<String>), ApiError> {
         let message = format!("the title has more than {TITLE_CHARACTERS_MAX} characters");
         return Err(ApiError::new(400, 10019, message));
     }
+    if is_reserved_name(&title) {
+        return Err(ApiError::name_taken());
+    }
     let members: MemberNames = serde_json::from_slice(&body).unwrap_or_default();
     Ok((title, not_kept(&members)))
 }
@@ -89,9 +94,15 @@ fn name_of(namespace: &Namespace) -> Result<String, ApiError> {
 
 impl RequestContext<'_> {
     pub(super) async fn statistics(&self) -> Result<ApiResponse, ApiError> {
-        let store = self.shared.store.clone();
-        let numbers = blocking(move || Ok(statistics::without_paths(&store))).await?;
-        Ok(success(&numbers))
+        let shared = self.shared.clone();
+        let numbers = blocking(move || {
+            let mut numbers = statistics::without_paths(&shared.store);
+            if let (Some(fields), Some(_)) = (numbers.as_object_mut(), &shared.replica) {
+                fields.insert("replica".to_owned(), report::status(&shared)?);
+            }
+            Ok(numbers)
+        });
+        Ok(success(&numbers.await?))
     }
 
     pub(super) async fn list_namespaces(&self) -> Result<ApiResponse, ApiError> {
@@ -102,7 +113,7 @@ impl RequestContext<'_> {
             .parameter("direction")?
             .is_some_and(|direction| direction == "desc");
         let mut all = self.shared.store.namespaces()?;
-        all.retain(|info| self.access.covers(&info.name, info.id));
+        all.retain(|info| !is_reserved(info.id) && self.access.covers(&info.name, info.id));
         if by_title {
             all.sort_by(|a, b| a.name.cmp(&b.name));
         } else {
@@ -133,16 +144,22 @@ impl RequestContext<'_> {
         const OPERATION: &str = "create namespace";
         let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
         let (title, messages) = title(body.take_whole())?;
+        let created = self.created(title).await.map_err(|error| error.of(OPERATION))?;
+        Ok(success_with_messages(&created, &messages))
+    }
+
+    async fn created(&self, title: String) -> Result<Shown, ApiError> {
+        if let Some(replica) = &self.shared.replica {
+            return Ok(Shown::new(replica.create_namespace(&title).await?, title));
+        }
         let shared = self.shared.clone();
-        let created = blocking(move || {
+        blocking(move || {
             let _names = names(&shared);
             let created = shared.store.create_namespace(&title)?;
             shared.namespace_limits.apply(&created);
-            Ok(created)
-        });
-        let created = created.await;
-        let created = created.map_err(|error| error.of(OPERATION))?;
-        Ok(success_with_messages(&shown(&created), &messages))
+            Ok(shown(&created))
+        })
+        .await
     }
 
     pub(super) async fn get_namespace(&self) -> Result<ApiResponse, ApiError> {
@@ -154,8 +171,17 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let mut body = unread.read(&self.holder, SMALL_BYTES_MAX, Work::Small).await?;
         let (title, messages) = title(body.take_whole())?;
-        let (renamed, shared) = (namespace.clone(), self.shared.clone());
-        let done = blocking(move || {
+        let done = self.renamed(namespace.clone(), title).await;
+        done.map_err(|error| error.of(OPERATION))?;
+        Ok(success_with_messages(&shown(&namespace), &messages))
+    }
+
+    async fn renamed(&self, renamed: Namespace, title: String) -> Result<(), ApiError> {
+        if let Some(replica) = &self.shared.replica {
+            return replica.rename_namespace(renamed.id(), &title).await;
+        }
+        let shared = self.shared.clone();
+        blocking(move || {
             let _names = names(&shared);
             let name = name_of(&renamed)?;
             if name != title {
@@ -163,20 +189,26 @@ impl RequestContext<'_> {
                 shared.namespace_limits.apply(&renamed);
             }
             Ok(())
-        });
-        done.await.map_err(|error| error.of(OPERATION))?;
-        Ok(success_with_messages(&shown(&namespace), &messages))
+        })
+        .await
     }
 
     pub(super) async fn remove_namespace(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove namespace";
         let namespace = self.namespace(OPERATION)?;
+        self.removed(namespace).await.map_err(|error| error.of(OPERATION))?;
+        Ok(success(&()))
+    }
+
+    async fn removed(&self, namespace: Namespace) -> Result<(), ApiError> {
+        if let Some(replica) = &self.shared.replica {
+            return replica.drop_namespace(namespace.id()).await;
+        }
         let shared = self.shared.clone();
-        let done = blocking(move || {
+        blocking(move || {
             let _names = names(&shared);
             Ok(shared.store.drop_namespace(&name_of(&namespace)?)?)
-        });
-        done.await.map_err(|error| error.of(OPERATION))?;
-        Ok(success(&()))
+        })
+        .await
     }
 }

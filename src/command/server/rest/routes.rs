@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use hyper::Method;
 
-use super::{RequestContext, admin};
+use super::{RequestContext, admin, replica};
 use crate::server::access::Access;
 use crate::server::body::Unread;
 use crate::server::error::ApiError;
@@ -72,7 +72,11 @@ const DELETE: Method = Method::DELETE;
 const BASE: &str = "/client/v4/";
 
 /// The tables of routes, each with the prefix of its paths.
-static TABLES: [(&str, &[Route]); 2] = [(BASE, ROUTES), (admin::BASE, admin::ROUTES)];
+static TABLES: [(&str, &[Route]); 3] = [
+    (BASE, ROUTES),
+    (admin::BASE, admin::ROUTES),
+    (replica::BASE, replica::ROUTES),
+];
 
 /// A row of the table.
 pub(super) struct Route {
@@ -225,7 +229,15 @@ mod tests {
         let requests = quoted.filter_map(|quoted| {
             let (method, target) = quoted.split_once(' ')?;
             let path = target.split('?').next()?;
-            let begins = ["/admin/", "namespaces", "user", "accounts", "memberships", "embercask/"];
+            let begins = [
+                "/admin/",
+                "/replica/",
+                "namespaces",
+                "user",
+                "accounts",
+                "memberships",
+                "embercask/",
+            ];
             let is_route = begins.iter().any(|begin| path.starts_with(begin));
             let is_method = ["GET", "PUT", "POST", "DELETE"].contains(&method);
             (is_method && is_route).then(|| format!("{method} {path}"))
@@ -266,6 +278,7 @@ mod tests {
             "/user",
             "/admin",
             "/admin/",
+            "/replica",
             "/client/v4/admin/compact",
             "/",
         ] {

@@ -15,7 +15,7 @@ use crate::server::parse::ignored::Ignored;
 use crate::server::parse::rules;
 use crate::server::reading::{self, Reading};
 use crate::server::response::{ApiResponse, response, set_etag};
-use crate::server::writing::Put;
+use crate::server::writing::{self, Put};
 
 fn not_found(operation: &str) -> ApiError {
     ApiError::new(404, 10009, "key not found").of(operation)
@@ -27,7 +27,7 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
         let reading = Reading::of(self.head).map_err(|error| error.of(OPERATION))?;
-        reading::get(namespace, key, move |value| {
+        reading::get(self.shared, namespace, key, move |value| {
             let value = value.ok_or_else(|| not_found(OPERATION))?;
             reading.response(value, "expiration")
         })
@@ -38,7 +38,7 @@ impl RequestContext<'_> {
         const OPERATION: &str = "get metadata";
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
-        reading::get(namespace, key, |value| {
+        reading::get(self.shared, namespace, key, |value| {
             let value = value.ok_or_else(|| not_found(OPERATION))?;
             Ok(success(&rules::metadata_json(value.metadata())))
         })
@@ -113,8 +113,7 @@ impl RequestContext<'_> {
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
         let conditions = Conditions::of(&self.head.headers).map_err(|error| error.of(OPERATION))?;
-        let durability = self.shared.durability;
-        conditions.delete_async(namespace, key, durability).await?;
+        writing::delete(self.shared, namespace, key, conditions).await?;
         Ok(success(&()))
     }
 
@@ -131,9 +130,10 @@ impl RequestContext<'_> {
             .body_memory
             .for_response(&self.holder, response_bytes(limit));
         let memory = memory.await.map_err(of_operation)?;
+        let unexpired = self.shared.unexpired();
         blocking(move || {
             let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
-            let keys = listed(&page, |json| json);
+            let keys = listed(&page, unexpired, |json| json);
             let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
             Ok(response(200, JSON, memory.response(success_json(&keys, info))))
         })

@@ -31,7 +31,7 @@ type Show = fn(&Settings) -> String;
 /// A line of the file, a flag, and what is shown by default, with the file, and with the flag.
 type Case = (&'static str, &'static [&'static str], Show, [&'static str; 3]);
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 28] = [
     (
         "listen = \"127.0.0.1:1\"",
         &["--listen", "127.0.0.1:2"],
@@ -179,7 +179,82 @@ const CASES: [Case; 22] = [
         |settings| format!("{:?}", settings.log_format),
         ["Text", "Json", "Text"],
     ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"nats://b\"]",
+        &["--replica-log", "c", "--replica-servers", "nats://d,nats://e"],
+        |settings| replica(settings, |replica| format!("{} {:?}", replica.log, replica.servers)),
+        ["none", "a [\"nats://b\"]", "c [\"nats://d\", \"nats://e\"]"],
+    ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"b\"]\ncredentials = \"c\"",
+        &[
+            "--replica-credentials",
+            "d",
+            "--replica-log",
+            "a",
+            "--replica-servers",
+            "b",
+        ],
+        |settings| replica(settings, |replica| format!("{:?}", replica.credentials)),
+        ["none", "Some(\"c\")", "Some(\"d\")"],
+    ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"b\"]\ncertificates = \"c\"",
+        &[
+            "--replica-certificates",
+            "d",
+            "--replica-log",
+            "a",
+            "--replica-servers",
+            "b",
+        ],
+        |settings| replica(settings, |replica| format!("{:?}", replica.certificates)),
+        ["none", "Some(\"c\")", "Some(\"d\")"],
+    ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"b\"]\nwrite_timeout_seconds = 3",
+        &[
+            "--replica-write-timeout-seconds",
+            "4",
+            "--replica-log",
+            "a",
+            "--replica-servers",
+            "b",
+        ],
+        |settings| replica(settings, |replica| format!("{:?}", replica.write_timeout)),
+        ["none", "3s", "4s"],
+    ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"b\"]\nread_wait_seconds = 3",
+        &[
+            "--replica-read-wait-seconds",
+            "4",
+            "--replica-log",
+            "a",
+            "--replica-servers",
+            "b",
+        ],
+        |settings| replica(settings, |replica| format!("{:?}", replica.read_wait)),
+        ["none", "3s", "4s"],
+    ),
+    (
+        "[replica]\nlog = \"a\"\nservers = [\"b\"]\nstale_after_seconds = 3",
+        &[
+            "--replica-stale-after-seconds",
+            "4",
+            "--replica-log",
+            "a",
+            "--replica-servers",
+            "b",
+        ],
+        |settings| replica(settings, |replica| format!("{:?}", replica.stale_after)),
+        ["none", "3s", "4s"],
+    ),
 ];
+
+fn replica(settings: &Settings, show: fn(&ReplicaSettings) -> String) -> String {
+    settings.replica.as_ref().map_or("none".to_owned(), show)
+}
 
 #[test]
 fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
@@ -206,7 +281,7 @@ fn options_of_the_store_come_from_the_flag_the_settings_and_the_table_of_the_fil
     let shown = |file: &str, flags: &[&str], chosen: &[&str]| {
         let chosen: Vec<String> = chosen.iter().map(|pair| (*pair).to_owned()).collect();
         let chosen = StoreOptions::of_pairs(&chosen).unwrap();
-        format!("{:?}", settings(file, flags).store_options(chosen))
+        format!("{:?}", settings(file, flags).store_options(chosen, None))
     };
     let table =
         "max_disk_mib = 5\n[options]\nmax_disk_bytes = \"7MiB\"\nread_mode = \"pread\"\nscrub_bytes_per_second = 9";

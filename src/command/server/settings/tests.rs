@@ -1,6 +1,7 @@
 //! Tests of settings as a whole.
 
 use super::*;
+use crate::server::arguments::ReplicaFlags;
 
 fn settings(text: &str) -> Outcome<Settings> {
     parse(Path::new("test.toml"), text).and_then(|file| Settings::with(file, &Serve::default(), None))
@@ -36,6 +37,7 @@ fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
         stop_timeout,
         log,
         log_format,
+        replica,
     } = settings("").unwrap();
     assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
     assert_eq!((listen, binding), (shown.listen, shown.binding));
@@ -64,6 +66,7 @@ fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
     assert_eq!((options, token_file), (shown.options, shown.token_file));
     assert_eq!(ttl_seconds_min, shown.ttl_seconds_min);
     assert_eq!((log, log_format), (shown.log, shown.log_format));
+    assert_eq!((replica, shown.replica), (None, None));
     assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
 }
 
@@ -102,4 +105,34 @@ fn a_namespace_has_one_flag_of_each_kind() {
     assert!(with(&["N=127.0.0.1:1", "M=127.0.0.1:2"], &["N=1", "M=1"]));
     assert!(!with(&["N=127.0.0.1:1", "N=127.0.0.1:2"], &[]));
     assert!(!with(&[], &["N=1", "N=2"]));
+}
+
+#[test]
+fn a_replica_names_its_log_and_leaves_the_store_to_commands() {
+    let table = "create = true\n[replica]\nlog = \"kv\"\nservers = [\"nats://a\"]\n";
+    let whole = settings(table).unwrap();
+    let replica = whole.replica.clone().unwrap();
+    assert!(!whole.creates() && whole.log_clock().is_some());
+    let seconds = [replica.write_timeout, replica.read_wait, replica.stale_after].map(|time| time.as_secs());
+    assert_eq!(seconds, [10, 2, 10]);
+    assert!(settings("create = true").unwrap().creates());
+    for wrong in [
+        "[replica]\n",
+        "[replica]\nlog = \"kv\"\n",
+        "[replica]\nservers = [\"nats://a\"]\n",
+        "[replica]\nlog = \"kv\"\nservers = []\n",
+        "[replica]\nlog = \"\"\nservers = [\"nats://a\"]\n",
+        &format!("{table}stream = \"kv\"\n"),
+        &format!("{table}[max_namespace_mib]\nN = 1\n"),
+    ] {
+        assert!(settings(wrong).is_err(), "{wrong}");
+    }
+    let flags = Serve {
+        replica: ReplicaFlags {
+            replica_read_wait_seconds: Some(1),
+            ..ReplicaFlags::default()
+        },
+        ..Serve::default()
+    };
+    assert!(Settings::with(File::default(), &flags, None).is_err(), "of no replica");
 }
