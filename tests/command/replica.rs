@@ -1,5 +1,5 @@
-//! The store of a replica in the hands of commands that are not for it, and what `embercask replica`
-//! says before it reaches a log. What needs a log is in `tests/cluster/run`.
+//! The store of a replica in the hands of commands that are not for it, and what the commands of
+//! `embercask replica` say before they reach a log. What needs a log is in `tests/cluster/run`.
 
 use std::path::Path;
 

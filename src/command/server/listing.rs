@@ -44,7 +44,8 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The unexpired keys of a page. Keys that are not text are left out: neither protocol can request them.
+/// The unexpired keys of a page. Keys that are not text are left out: neither protocol can request
+/// them.
 pub(super) fn listed<M>(page: &Page, unexpired: Unexpired, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
     let entries = page.iter().filter(|entry| unexpired.has(entry.expiry_ms()));
     let keys = entries.filter_map(|entry| {

@@ -50,7 +50,7 @@ mod writing;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use embercask::Store;
@@ -184,15 +184,7 @@ async fn serve(settings: Settings, arguments: Serve, store: Store, clock: Option
     serving.spawn(allocator::give_back(Arc::clone(&shared)));
     let own = settings.binding_for.into_iter().map(|(name, _)| name).collect();
     serving.spawn(replica::create_namespaces(Arc::clone(&shared), own));
-    while !interrupt::is_requested() {
-        if reload.swap(false, Ordering::SeqCst) {
-            let shared = Arc::clone(&shared);
-            // What it reads may be slow; the outcome is in the log.
-            tokio::task::spawn_blocking(move || shared.reload_tokens());
-        }
-        limited_log::tell_not_printed(false);
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    until_stopped(&shared, &reload).await;
     shared.begin_closing();
     tracing::info!("stopping");
     // Closing the store would wait for it.
@@ -214,6 +206,19 @@ async fn serve(settings: Settings, arguments: Serve, store: Store, clock: Option
     limited_log::tell_not_printed(true);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Returns after a signal to stop. Others make it read the tokens again.
+async fn until_stopped(shared: &Arc<Shared>, reload: &AtomicBool) {
+    while !interrupt::is_requested() {
+        if reload.swap(false, Ordering::SeqCst) {
+            let shared = Arc::clone(shared);
+            // What it reads may be slow; the outcome is in the log.
+            tokio::task::spawn_blocking(move || shared.reload_tokens());
+        }
+        limited_log::tell_not_printed(false);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 fn last_url(listeners: &[Listener]) -> &str {

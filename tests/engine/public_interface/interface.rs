@@ -21,7 +21,7 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
         .collect();
     entries.sort();
     for path in entries {
-        let apart = ["command", "fuzzing"].map(|name| root().join("src").join(name));
+        let apart = ["command", "fuzzing", "replica"].map(|name| root().join("src").join(name));
         if path.is_dir() && !apart.contains(&path) {
             rust_files(&path, files);
         } else if path.extension().is_some_and(|end| end == "rs") {

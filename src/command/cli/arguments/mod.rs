@@ -6,7 +6,7 @@ mod key;
 mod maintain;
 mod namespace;
 mod remote;
-mod replica;
+pub(crate) mod replica;
 mod transfer;
 
 use std::path::PathBuf;
@@ -22,8 +22,6 @@ pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
 pub(crate) use remote::Remote;
 pub(crate) use replica::Replica;
-#[cfg(test)]
-pub(crate) use replica::{Audit, Join};
 #[cfg(feature = "replica")]
 pub(crate) use replica::{Init, Log, ResetLog};
 pub(crate) use transfer::{Export, FileFormat, Import};

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use embercask_replica::state;
 
 use super::run;
-use crate::cli::arguments::{Audit, Global, Join, Remote, Replica};
+use crate::cli::arguments::replica::{Audit, Join};
+use crate::cli::arguments::{Global, Remote, Replica};
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome, status};
 use crate::server::replica::tests::cluster::Cluster;

@@ -1,7 +1,7 @@
 //! A checkpoint of the store on its way to a new replica: a tar archive, made while it is sent.
 //!
-//! The archive ends with a file [`END`], without which it was cut off: an error while it is sent can
-//! be told in no other way.
+//! The archive ends with a file [`END`], without which it was cut off: an error while it is sent
+//! can be told in no other way.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ pub(in crate::server) async fn send(shared: &Arc<Shared>) -> Result<ApiResponse,
     let made = made.await?;
     let (sender, pieces) = channel(PIECES_MAX);
     let sending = Arc::clone(shared);
-    // Ends when the client is gone, since the other end of the channel is dropped with the response.
+    // Ends when the client is gone: the other end of the channel is dropped with the response.
     tokio::task::spawn_blocking(move || {
         if let Err(error) = archive(&made.directory, Pieces::new(sender, &sending)) {
             tracing::warn!(%error, "a checkpoint was not sent to its end");

@@ -37,8 +37,8 @@ impl Replica {
         })
     }
 
-    /// By how much the clock of this machine is ahead of log time; None while entries do not come as
-    /// they are written, and log time here is not that of the log.
+    /// By how much the clock of this machine is ahead of log time; None while entries do not come
+    /// as they are written, and log time here is not that of the log.
     fn clock_difference_ms(&self, status: &Status) -> Option<i64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(now.as_millis()).ok()?;
