@@ -338,3 +338,29 @@ fn a_server_that_is_no_replica_says_so_and_takes_no_store_of_one() {
     let refused = super::refuse_replica(&store).unwrap_err();
     assert!(format!("{refused:?}").contains("replica leave"), "{refused:?}");
 }
+
+#[test]
+fn a_clock_that_is_half_an_hour_off_is_told_and_changes_nothing() {
+    let cluster = Cluster::new(1);
+    let key = format!("{}/values/k", create(&cluster, 0, "N"));
+    let ready = || cluster.ask(0, "GET", "/readyz", &[], b"");
+    assert_eq!((ready().status, ready().text()), (200, "ready\n".to_owned()));
+    cluster.log.set_skew_ms(1_800_000);
+    let put = cluster.ask(0, "PUT", &format!("{key}?expiration_ttl=600"), &[], b"v");
+    assert_eq!(put.status, 200, "{put:?}");
+    assert_eq!(cluster.ask(0, "GET", &key, &[], b"").status, 200);
+    cluster.until("it is told", || {
+        let told = ready();
+        told.status == 200 && told.text().starts_with("ready\nthe clock of this machine is ")
+    });
+    assert!(
+        ready().text().ends_with("behind log time, by which the replica goes\n"),
+        "{:?}",
+        ready()
+    );
+    let metrics = cluster.ask(0, "GET", "/metrics", &[], b"").text();
+    assert!(
+        metrics.contains("\nembercask_replica_clock_difference_seconds -1"),
+        "{metrics}"
+    );
+}
