@@ -8,7 +8,7 @@ use super::model::Model;
 use super::node::{Node, alike};
 
 proptest! {
-    #![proptest_config(Config { cases: 300, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 128, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn replicas_are_equal_however_they_group_and_restart(
