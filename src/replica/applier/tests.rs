@@ -1,4 +1,5 @@
 mod audit;
+mod extremes;
 mod time;
 mod trouble;
 mod uploads;
