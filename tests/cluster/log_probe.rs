@@ -3,7 +3,6 @@
 //!
 //!     log_probe SERVERS STREAM [PAUSE IN MILLISECONDS [BYTES OF AN ENTRY]]
 //!     log_probe --prepare SERVERS STREAM [REPLICAS]
-//!     log_probe --print-nats-config NAME=HOST,... INDEX
 //!
 //! Servers have commas between them. What happens is told line by line; the last line sums up.
 
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use embercask_replica::log::{LogError, LogReader, ReplicatedLog};
-use embercask_replica::nats::{LogServer, NatsLog, NatsSettings, StreamPlan, nats_config};
+use embercask_replica::nats::{NatsLog, NatsSettings, StreamPlan};
 
 const WRITERS: u64 = 8;
 
@@ -237,25 +236,9 @@ async fn probe(log: Arc<NatsLog>, load: Load) {
     );
 }
 
-fn print_nats_config(servers: &str, index: usize) {
-    let server = |text: &str| {
-        let (name, host) = text.split_once('=').expect("NAME=HOST");
-        LogServer {
-            name: name.into(),
-            host: host.into(),
-        }
-    };
-    let servers: Vec<LogServer> = servers.split(',').map(server).collect();
-    print!("{}", nats_config(&servers, index).expect("a server of these"));
-}
-
 #[tokio::main]
 async fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let ["--print-nats-config", servers, index] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        print_nats_config(servers, index.parse().expect("a number"));
-        return;
-    }
     let prepares = arguments.first().is_some_and(|first| first == "--prepare");
     if prepares {
         arguments.remove(0);

@@ -216,8 +216,8 @@ def printed_configuration(random):
     cluster = Cluster()
     names = ",".join(f"{server.name}={server.host.address}" for server in cluster.servers)
     authority = certificates(cluster)
-    for number, server in enumerate(cluster.servers):
-        words = [os.environ["LOG_PROBE"], "--print-nats-config", names, str(number)]
+    for server in cluster.servers:
+        words = [os.environ["EMBERCASK"], "replica", "init", "--print-nats-config", server.name, "--log-server", names]
         text = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
         text = text.replace("/etc/nats", server.directory).replace("/var/lib/nats", server.data)
         server.write_configuration(text)
