@@ -176,6 +176,7 @@ impl Writer {
     }
 
     /// Changes how messages refer to writes. Those that are added must be committed already.
+    #[cfg(feature = "miniflare")]
     pub(crate) fn now_called(&mut self, called: String) {
         self.called = called;
     }
