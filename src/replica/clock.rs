@@ -13,7 +13,8 @@ use crate::entry::Lifetime;
 ///
 /// Stamps are taken from the clock of the log's leader, which may be set, or change with the
 /// leader. Log time never goes back: where stamps do, it stands, and then advances at 7/8 of their
-/// pace until they have caught up with it.
+/// pace until they have caught up with it. Of a step of more than 10 s it does not advance further
+/// then: stamps that go back and forth between two leaders would drive it on for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogTime {
     /// In milliseconds since the Unix epoch.
@@ -38,10 +39,13 @@ impl LogTime {
     /// The time of the next entry, which has this stamp.
     #[must_use]
     pub fn after(self, stamp_ms: u64) -> LogTime {
-        let passed = u128::from(stamp_ms.saturating_sub(self.last_stamp_ms));
+        let passed = stamp_ms.saturating_sub(self.last_stamp_ms);
         let is_ahead = self.ms > self.last_stamp_ms;
-        let pace = if is_ahead { 7 } else { 8 };
-        let eighths = u128::from(self.ms) * 8 + u128::from(self.eighths) + passed * pace;
+        let passed_eighths = match is_ahead {
+            true => u128::from(passed.min(STEP_AHEAD_MS_MAX)) * 7,
+            false => u128::from(passed) * 8,
+        };
+        let eighths = u128::from(self.ms) * 8 + u128::from(self.eighths) + passed_eighths;
         let (ms, eighths) = match eighths.max(u128::from(stamp_ms) * 8) {
             // Not before the year 584,942,417.
             all if all / 8 > u128::from(u64::MAX) => (u64::MAX, 0),
@@ -66,6 +70,10 @@ impl LogTime {
         }
     }
 }
+
+/// Longest step that log time follows while it is ahead of the stamps: 10 seconds. There is a beat
+/// each second.
+const STEP_AHEAD_MS_MAX: u64 = 10_000;
 
 /// Steps of log time up to this long are taken for its ordinary pace.
 const STEP_MS_MAX: u64 = 500;

@@ -34,6 +34,20 @@ fn where_stamps_step_back_log_time_stands_and_is_slower_until_they_have_caught_u
 }
 
 #[test]
+fn stamps_that_go_back_and_forth_do_not_drive_log_time_on() {
+    let (hour, mut time) = (3_600_000, at(&[START]));
+    for step in 1..=100 {
+        time = time.after(START - hour + step).after(START + step);
+        let ahead = time.ms() - time.last_stamp_ms();
+        assert!(ahead <= step * 10_000 * 7 / 8 + 1, "{ahead} ms after {step} times");
+    }
+    // A short step counts as before.
+    let ahead = at(&[START, START - hour]);
+    assert_eq!(ahead.after(START - hour + 10_000).ms(), START + 8_750);
+    assert_eq!(ahead.after(START - hour + 20_000).ms(), START + 8_750);
+}
+
+#[test]
 fn lifetimes_are_measured_from_the_stamp_of_the_entry() {
     let even = at(&[START]);
     assert_eq!(even.expiry_ms(Lifetime::After(500), None), Some(START + 500));

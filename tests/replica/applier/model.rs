@@ -49,8 +49,11 @@ impl Model {
 
     pub fn apply(&mut self, entry: &Entry, stamp_ms: u64) -> Verdict {
         let is_ahead = self.log_ms() > self.last_stamp_ms;
-        let passed = u128::from(stamp_ms.saturating_sub(self.last_stamp_ms));
-        self.time += passed * if is_ahead { 7 } else { 8 };
+        let passed = stamp_ms.saturating_sub(self.last_stamp_ms);
+        self.time += match is_ahead {
+            true => u128::from(passed.min(10_000)) * 7,
+            false => u128::from(passed) * 8,
+        };
         self.time = self.time.max(u128::from(stamp_ms) * 8);
         self.last_stamp_ms = stamp_ms;
         let now = self.log_ms();
