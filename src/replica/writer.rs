@@ -11,7 +11,8 @@
 //! * An entry is sent again under the id of its first attempt, with the same bytes, until the log
 //!   acknowledges it, the applier has met it, or nobody waits for it.
 //! * A write is answered with what the applier found, never because the log took it.
-//! * The commit of a long body is sent only once all of its parts are acknowledged.
+//! * The commit of a long body is sent only once all of its parts are acknowledged. Of one that is
+//!   given up before, nodes are told to remove the parts.
 //! * Writes held, from their submission to their answer, are bounded in number and in bytes.
 
 mod flight;
@@ -199,7 +200,7 @@ impl<T> Writer<T> {
         if !self.has_room() {
             return None;
         }
-        self.send(Body::Beat { position, digest }, Carries::Beat, times)
+        self.send(Body::Beat { position, digest }, Carries::Nothing, times)
     }
 
     /// What became of an attempt to publish this entry.
@@ -301,6 +302,9 @@ impl<T> Writer<T> {
 
     /// The next commit or part of an upload. Parts leave half of the room to other writes.
     fn next_upload(&mut self) -> Option<(Body, Carries<T>)> {
+        if let Some(body) = self.uploads.next_given_up() {
+            return Some((body, Carries::Nothing));
+        }
         if let Some((body, waiting)) = self.uploads.next_commit() {
             return Some((body, Carries::Writes(vec![waiting])));
         }

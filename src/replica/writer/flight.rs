@@ -17,15 +17,15 @@ pub(super) enum Carries<T> {
     Writes(Vec<Waiting<T>>),
     /// A part of this upload.
     Part { upload: u64 },
-    /// Nothing: it is not sent again.
-    Beat,
+    /// Nothing, as of a beat: it is not sent again.
+    Nothing,
 }
 
 impl<T> Carries<T> {
     pub(super) fn into_writes(self) -> Vec<Waiting<T>> {
         match self {
             Carries::Writes(writes) => writes,
-            Carries::Part { .. } | Carries::Beat => Vec::new(),
+            Carries::Part { .. } | Carries::Nothing => Vec::new(),
         }
     }
 }
@@ -134,7 +134,7 @@ impl<T> Flight<T> {
                 None
             }
             Carries::Part { upload } => self.sent.remove(&counter).map(|_| upload),
-            Carries::Beat => {
+            Carries::Nothing => {
                 self.sent.remove(&counter);
                 None
             }
@@ -146,7 +146,7 @@ impl<T> Flight<T> {
         let Some(sent) = self.sent.get_mut(&counter) else {
             return;
         };
-        if matches!(sent.carries, Carries::Beat) {
+        if matches!(sent.carries, Carries::Nothing) {
             self.sent.remove(&counter);
         } else if !sent.is_acknowledged() {
             let doublings = sent.attempts.saturating_sub(1).min(10);
@@ -178,7 +178,7 @@ impl<T> Flight<T> {
                     writes.iter().any(|write| write.token.is_some())
                 }
                 Carries::Part { .. } => true,
-                Carries::Beat => due_ms.is_some_and(|due| due > now_ms),
+                Carries::Nothing => due_ms.is_some_and(|due| due > now_ms),
             }
         });
         expired
@@ -189,7 +189,7 @@ impl<T> Flight<T> {
         let wakes = self.sent.values().flat_map(|sent| {
             let writes: &[Waiting<T>] = match &sent.carries {
                 Carries::Writes(writes) => writes,
-                Carries::Part { .. } | Carries::Beat => &[],
+                Carries::Part { .. } | Carries::Nothing => &[],
             };
             let unanswered = writes.iter().filter(|write| write.token.is_some());
             let deadline_ms = unanswered.map(|write| write.deadline_ms).min();

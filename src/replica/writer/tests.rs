@@ -195,6 +195,29 @@ fn a_long_body_is_committed_when_all_its_parts_are_acknowledged() {
 }
 
 #[test]
+fn nodes_are_told_to_remove_the_parts_of_a_write_that_is_given_up() {
+    let mut writer = writer();
+    // Of the second nothing is sent.
+    writer.submit(vec![put(5_000_000)], 1, 0).unwrap();
+    writer.submit(vec![put(5_000_000)], 2, 0).unwrap();
+    let parts = writer.poll(0, Some(1));
+    assert_eq!(parts.len(), IN_FLIGHT_MAX / 2);
+    let told = writer.poll(10_000, Some(1));
+    assert_eq!(told.len(), 1);
+    let told = &told[0];
+    let Body::Commit { upload, digest, .. } = body(told) else {
+        panic!("it commits nothing")
+    };
+    assert!(matches!(body(&parts[0]), Body::Part { upload: of, .. } if of == upload));
+    assert_eq!(digest, [0; 16]);
+    let timed_out = |token| (token, Err(WriteError::TimedOut));
+    assert_eq!(writer.answers(), [timed_out(1), timed_out(2)]);
+    writer.applied(&applied(told.counter, Verdict::Incomplete));
+    assert!(writer.poll(10_005, Some(1)).is_empty());
+    assert_eq!((writer.held(), writer.in_flight()), (0, 0));
+}
+
+#[test]
 fn small_writes_pass_a_long_one() {
     let mut writer = writer();
     writer.submit(vec![put(20_000_000)], 1, 0).unwrap();
@@ -213,7 +236,9 @@ fn what_takes_too_long_is_answered_once_and_not_sent_again() {
     writer.submit(vec![put(1_000_000)], 3, 1).unwrap();
     assert!(!writer.poll(9_999, Some(1)).is_empty());
     writer.published(1, lost(), 9_999);
-    assert!(writer.poll(10_001, Some(1)).is_empty());
+    let told = writer.poll(10_001, Some(1));
+    assert!(told.len() == 1 && matches!(body(&told[0]), Body::Commit { .. }));
+    writer.published(told[0].counter, Ok(1), 10_001);
     let mut answers = writer.answers();
     answers.sort_by_key(|(token, _)| *token);
     let expected: Vec<_> = (1..4).map(|token| (token, Err(WriteError::TimedOut))).collect();

@@ -14,6 +14,8 @@ struct Upload<T> {
     /// Not sent yet. The last one is the commit.
     bodies: VecDeque<Body>,
     unacknowledged: usize,
+    /// Whether a part was sent.
+    is_begun: bool,
     waiting: Waiting<T>,
 }
 
@@ -21,6 +23,8 @@ struct Upload<T> {
 pub(super) struct Uploads<T> {
     /// In the order in which they came.
     uploads: VecDeque<Upload<T>>,
+    /// Those that were given up after a part was sent, to be told to the nodes.
+    given_up: VecDeque<u64>,
     next_number: u64,
 }
 
@@ -28,6 +32,7 @@ impl<T> Default for Uploads<T> {
     fn default() -> Self {
         Uploads {
             uploads: VecDeque::new(),
+            given_up: VecDeque::new(),
             next_number: 1,
         }
     }
@@ -47,6 +52,7 @@ impl<T> Uploads<T> {
             number,
             unacknowledged: bodies.len().saturating_sub(1),
             bodies: bodies.into(),
+            is_begun: false,
             waiting,
         });
     }
@@ -55,6 +61,7 @@ impl<T> Uploads<T> {
     pub(super) fn next_part(&mut self) -> Option<(u64, Body)> {
         let mut open = self.uploads.iter_mut().take(UPLOADS_MAX);
         let upload = open.find(|upload| upload.bodies.len() > 1)?;
+        upload.is_begun = true;
         Some((upload.number, upload.bodies.pop_front()?))
     }
 
@@ -66,6 +73,18 @@ impl<T> Uploads<T> {
         Some((upload.bodies.pop_back()?, upload.waiting))
     }
 
+    /// A commit of an upload that was given up, which no parts can be what it says: nodes remove
+    /// those that they have. Without it they keep them for two hours.
+    pub(super) fn next_given_up(&mut self) -> Option<Body> {
+        let upload = self.given_up.pop_front()?;
+        Some(Body::Commit {
+            upload,
+            parts: 1,
+            length: 1,
+            digest: [0; 16],
+        })
+    }
+
     /// Notes that the log has taken a part.
     pub(super) fn acknowledge(&mut self, number: u64) {
         if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.number == number) {
@@ -73,9 +92,12 @@ impl<T> Uploads<T> {
         }
     }
 
+    /// Gives an upload up.
     pub(super) fn remove(&mut self, number: u64) -> Option<Waiting<T>> {
         let place = self.uploads.iter().position(|upload| upload.number == number)?;
-        self.uploads.remove(place).map(|upload| upload.waiting)
+        let upload = self.uploads.remove(place)?;
+        self.given_up.extend(upload.is_begun.then_some(number));
+        Some(upload.waiting)
     }
 
     pub(super) fn deadline_ms(&self) -> Option<u64> {
@@ -83,13 +105,15 @@ impl<T> Uploads<T> {
     }
 
     pub(super) fn take_expired(&mut self, now_ms: u64) -> Vec<(u64, Waiting<T>)> {
-        let is_expired = |upload: &Upload<T>| upload.waiting.deadline_ms <= now_ms;
-        let mut expired = Vec::new();
-        while let Some(place) = self.uploads.iter().position(is_expired) {
-            let upload = self.uploads.remove(place);
-            expired.extend(upload.map(|upload| (upload.number, upload.waiting)));
-        }
-        expired
+        let is_expired = |upload: &&Upload<T>| upload.waiting.deadline_ms <= now_ms;
+        let numbers: Vec<_> = self
+            .uploads
+            .iter()
+            .filter(is_expired)
+            .map(|upload| upload.number)
+            .collect();
+        let expired = numbers.into_iter().map(|number| Some((number, self.remove(number)?)));
+        expired.flatten().collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiting<T>> {
