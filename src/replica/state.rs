@@ -25,7 +25,7 @@ pub const RESERVED_NAME: &str = "\u{0}embercask-replica";
 
 pub(crate) const STATE_KEY: &str = "state";
 const STATE_VERSION: u8 = 1;
-const STATE_LEN: usize = 58;
+const STATE_LEN: usize = 62;
 
 /// How far a store has come in its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,13 @@ pub struct State {
     pub digest: Digest,
     /// Log time of that entry.
     pub time: LogTime,
+    /// Checksum of that entry; 0 if there is none. A log that was made anew has another one.
+    pub checksum: u32,
+}
+
+/// The checksum of an encoded entry, with which it ends.
+pub(crate) fn checksum_of(entry: &[u8]) -> u32 {
+    entry.last_chunk().map_or(0, |last| u32::from_le_bytes(*last))
 }
 
 /// Why a log cannot be the one that a store has applied so far, or cannot go on from there.
@@ -74,6 +81,7 @@ impl State {
             position: 0,
             digest: [0; 16],
             time: LogTime::default(),
+            checksum: 0,
         }
     }
 
@@ -97,7 +105,7 @@ impl State {
 
     fn encode(&self) -> [u8; STATE_LEN] {
         let mut bytes = [0; STATE_LEN];
-        let fields: [&[u8]; 7] = [
+        let fields: [&[u8]; 8] = [
             &[STATE_VERSION],
             &self.cluster.to_le_bytes(),
             &self.position.to_le_bytes(),
@@ -105,6 +113,7 @@ impl State {
             &self.time.ms.to_le_bytes(),
             &[self.time.eighths],
             &self.time.last_stamp_ms.to_le_bytes(),
+            &self.checksum.to_le_bytes(),
         ];
         for (to, from) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
             *to = *from;
@@ -126,6 +135,7 @@ impl State {
                 eighths: u8::from_le_bytes(fields.array()?),
                 last_stamp_ms: fields.u64()?,
             },
+            checksum: u32::from_le_bytes(fields.array()?),
         };
         fields.end(state)
     }

@@ -5,6 +5,7 @@ use embercask::{Batch, Error, Store};
 use super::{Applied, Applier, ApplyError, Verdict};
 use crate::entry::{Body, Entry, Header, Outcome, decode_operations, digest_of};
 use crate::log::Delivery;
+use crate::state::checksum_of;
 use crate::uploads::Claim;
 use crate::writers::LATE_MS;
 
@@ -28,6 +29,10 @@ impl Group {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.applied.is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= GROUP_BYTES || self.applied.len() >= GROUP_ENTRIES
     }
@@ -45,6 +50,7 @@ impl Applier {
         self.writers.forget(log_ms);
         let verdict = self.decide(group, &header, body, delivery.position)?;
         self.next.position = delivery.position;
+        self.next.checksum = checksum_of(&delivery.bytes);
         self.next.digest = digest_of(&[
             &self.next.digest[..],
             &delivery.position.to_le_bytes(),
@@ -118,7 +124,7 @@ impl Applier {
 
     /// Writes a group, with the position, and leaves it empty.
     pub(super) fn write(&mut self, group: &mut Group, applied: &mut Vec<Applied>) -> Result<(), ApplyError> {
-        if group.applied.is_empty() {
+        if group.is_empty() {
             return Ok(());
         }
         match self.commit(group) {
@@ -138,6 +144,8 @@ impl Applier {
         self.clock.set(self.state.log_ms());
         applied.append(&mut group.applied);
         group.bytes = 0;
+        // After an error it still has what was applied.
+        group.batch.clear();
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use self::group::Group;
 use crate::clock::LogClock;
 use crate::entry::{Body, Entry, Malformed, Outcome};
 use crate::log::Delivery;
-use crate::state::{self, RESERVED_ID, State, StateError};
+use crate::state::{self, RESERVED_ID, State, StateError, checksum_of};
 use crate::uploads::Uploads;
 use crate::writers::Writers;
 
@@ -109,6 +109,15 @@ pub enum ApplyError {
         /// The cluster of this store.
         expected: u128,
     },
+    /// The log has another entry where this one was applied.
+    #[error(
+        "entry {position} of the log is not the one that this store has applied: the log was made anew, or has lost \
+         entries and taken others; see `replica reset-log`"
+    )]
+    OtherLog {
+        /// The position of both.
+        position: u64,
+    },
     /// The store is no replica, or holds what this version does not know.
     #[error(transparent)]
     State(#[from] StateError),
@@ -123,7 +132,10 @@ impl ApplyError {
         match self {
             ApplyError::Gap { .. } => true,
             ApplyError::Malformed { cause, .. } => matches!(cause, Malformed::Damaged(_)),
-            ApplyError::OtherCluster { .. } | ApplyError::State(_) | ApplyError::Store(_) => false,
+            ApplyError::OtherCluster { .. }
+            | ApplyError::OtherLog { .. }
+            | ApplyError::State(_)
+            | ApplyError::Store(_) => false,
         }
     }
 }
@@ -205,8 +217,12 @@ impl Applier {
             self.reload()?;
         }
         let mut group = Group::new(&self.store);
-        for delivery in deliveries {
+        for (index, delivery) in deliveries.iter().enumerate() {
             if delivery.position <= self.next.position {
+                if let Err(error) = self.check_repeated(delivery) {
+                    self.write(&mut group, applied)?;
+                    return Err(error);
+                }
                 continue;
             }
             let entry = match self.check(delivery) {
@@ -223,6 +239,9 @@ impl Applier {
             if let Err(error) = self.add(&mut group, delivery, entry) {
                 self.is_unsure = true;
                 self.reload()?;
+                // Those before it in the group are applied all the same.
+                let before = deliveries.get(..index).filter(|_| !group.is_empty());
+                self.apply_all(before.unwrap_or_default(), applied)?;
                 return Err(error);
             }
             if is_alone {
@@ -230,6 +249,16 @@ impl Applier {
             }
         }
         self.write(&mut group, applied)
+    }
+
+    /// Of the last entry that was applied, whether the log still has the same.
+    fn check_repeated(&self, delivery: &Delivery) -> Result<(), ApplyError> {
+        let position = delivery.position;
+        if position != self.next.position || checksum_of(&delivery.bytes) == self.next.checksum {
+            return Ok(());
+        }
+        Entry::decode(&delivery.bytes).map_err(|cause| ApplyError::Malformed { position, cause })?;
+        Err(ApplyError::OtherLog { position })
     }
 
     /// The entry of a delivery, if it is the next of this log.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use embercask::storage::{MemStorage, Storage};
-use embercask::{Maintenance, Store};
+use embercask::{Limits, Maintenance, Options, Store};
 
 use super::*;
 use crate::entry::{Conditions, Header, Lifetime, Operation, Tags};
@@ -70,13 +70,15 @@ impl Node {
     }
 }
 
-fn open(storage: Arc<dyn Storage>, clock: LogClock) -> Store {
+fn options(storage: Arc<dyn Storage>, clock: LogClock) -> Options {
     Store::options()
         .maintenance(Maintenance::Manual)
         .clock(clock)
         .storage(storage)
-        .open("/store")
-        .unwrap()
+}
+
+fn open(storage: Arc<dyn Storage>, clock: LogClock) -> Store {
+    options(storage, clock).open("/store").unwrap()
 }
 
 /// Writes a log.

@@ -145,6 +145,11 @@ impl Driver {
     }
 
     fn submit(&mut self, operations: Vec<crate::entry::Operation>, answer: Answer) {
+        if self.progress.doing() == Doing::Stopped {
+            // The follower has ended by a panic: nothing would ever be applied.
+            let _ = answer.send(Err(WriteError::Stopped));
+            return;
+        }
         let now_ms = self.now_ms();
         if let Err((answer, error)) = self.writer.submit(operations, answer, now_ms) {
             // Who asked may have gone away; so below.

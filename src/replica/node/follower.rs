@@ -130,14 +130,23 @@ impl Follower {
         let misfit = state.check_bounds(&bounds).err();
         self.progress.set_log(bounds, misfit);
         if let Some(misfit) = misfit {
-            return Err((Cause::Gap, misfit.to_string()));
+            return Err((Cause::Misfit, misfit.to_string()));
         }
         if self.caught_up_at.is_none() {
             self.caught_up_at = Some(bounds.last);
             self.progress.set_doing(Doing::CatchingUp);
         }
-        self.note_caught_up(state.position);
-        let reader = answer(self.log.read_from(state.position.saturating_add(1))).await?;
+        // The last entry is read again, if it is still there, to see that this is the log of which it
+        // was applied. Nothing is written before that.
+        let is_kept = state.position > 0 && bounds.first <= state.position;
+        let from = match is_kept {
+            true => state.position,
+            false => {
+                self.note_caught_up(state.position);
+                state.position.saturating_add(1)
+            }
+        };
+        let reader = answer(self.log.read_from(from)).await?;
         let (sender, deliveries) = mpsc::channel(READ_AHEAD);
         let task = tokio::spawn(read_ahead(reader, sender));
         Ok(ReadAhead { deliveries, task })
@@ -156,11 +165,15 @@ impl Follower {
             self.progress.applied(applier.state());
             self.progress
                 .set_disagrees(applier.disagreement(self.writer_id).is_some());
-            self.note_caught_up(applier.state().position);
             let is_own = |applied: &Applied| applied.writer == self.writer_id;
             let own = applying.applied.into_iter().filter(is_own).collect();
             // The driver may have ended.
             let _ = self.events.send(Event::Applied(own, *applier.state()));
+        }
+        match &applying.stopped {
+            Some(ApplyError::OtherLog { .. }) => self.progress.set_other_log(),
+            Some(_) => {}
+            None => self.note_caught_up(applier.state().position),
         }
         let given_up = applying.stopped.map(|error| (cause_of(&error), error.to_string()));
         (Some(applier), given_up)
@@ -212,6 +225,7 @@ fn cause_of(error: &ApplyError) -> Cause {
     match error {
         ApplyError::Gap { .. } => Cause::Gap,
         ApplyError::Malformed { .. } | ApplyError::OtherCluster { .. } => Cause::Damaged,
+        ApplyError::OtherLog { .. } => Cause::Misfit,
         ApplyError::State(_) | ApplyError::Store(_) => Cause::Refused,
     }
 }

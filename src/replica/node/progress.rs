@@ -68,6 +68,8 @@ pub(super) enum Cause {
     Damaged,
     Failed,
     Refused,
+    /// Not counted: it lasts until somebody acts.
+    Misfit,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,8 @@ struct Inner {
     held: usize,
     trouble: Option<(String, Instant)>,
     misfit: Option<Misfit>,
+    /// Whether the log has another entry where this replica has applied one.
+    is_other_log: bool,
     disagrees: bool,
 }
 
@@ -121,6 +125,7 @@ impl Progress {
                 held: 0,
                 trouble: None,
                 misfit: None,
+                is_other_log: false,
                 disagrees: false,
             }),
             position: watch::Sender::new(state.position),
@@ -169,6 +174,7 @@ impl Progress {
         inner.behind = inner.behind.filter(|(position, _)| *position > state.position);
         inner.trouble = None;
         inner.misfit = None;
+        inner.is_other_log = false;
         // Under the lock, so that what the log holds is compared with this position.
         self.position.send_replace(state.position);
     }
@@ -209,9 +215,15 @@ impl Progress {
         }
     }
 
+    /// The log has another entry where this replica has applied one.
+    pub(super) fn set_other_log(&self) {
+        self.inner().is_other_log = true;
+    }
+
     /// Whether the log was one that this replica can go on with, when it was asked last.
     pub(super) fn fits(&self) -> bool {
-        self.inner().misfit.is_none()
+        let inner = self.inner();
+        inner.misfit.is_none() && !inner.is_other_log
     }
 
     /// Notes why a reader was given up. It is logged when it is new.
@@ -267,6 +279,10 @@ impl Progress {
     fn not_ready(&self, status: &Status) -> Option<String> {
         if let Some(misfit) = &status.misfit {
             return Some(misfit.to_string());
+        }
+        if self.inner().is_other_log {
+            let what = "the log has another entry where this replica has applied one; see `replica reset-log`";
+            return Some(what.to_owned());
         }
         if status.disagrees {
             return Some("other replicas have applied something else; seed this one again".to_owned());

@@ -12,10 +12,19 @@ use crate::simulated::{SimulatedConnection, SimulatedLog};
 use crate::state::{Misfit, State};
 
 fn start(log: &Arc<SimulatedLog>) -> Arc<Node> {
+    let (store, clock) = seed();
+    start_on(log, &store, &clock)
+}
+
+fn seed() -> (Store, LogClock) {
     let clock = LogClock::new();
     let store = Store::options().clock(clock.clone()).open_in_memory().unwrap();
     Applier::init(&store, 1).unwrap();
-    let applier = Applier::open(store, clock, |_, _, _| 0).unwrap();
+    (store, clock)
+}
+
+fn start_on(log: &Arc<SimulatedLog>, store: &Store, clock: &LogClock) -> Arc<Node> {
+    let applier = Applier::open(store.clone(), clock.clone(), |_, _, _| 0).unwrap();
     let log = Arc::new(SimulatedConnection::new(log.clone()));
     let runtime = tokio::runtime::Handle::current();
     Node::start(&runtime, applier, log, NodeSettings::new().unwrap())
@@ -67,6 +76,40 @@ async fn a_node_that_falls_behind_is_stale_although_entries_come() {
     assert_eq!((status.age, status.not_ready), (Duration::from_secs(2), None));
     progress.applied(&at(1200));
     assert_eq!(progress.status().age, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_made_anew_is_refused_and_not_written_to() {
+    let log = SimulatedLog::new(1, 1_800_000_000_000);
+    let (store, clock) = seed();
+    let node = start_on(&log, &store, &clock);
+    for _ in 0..20 {
+        node.write(put()).await.unwrap();
+    }
+    node.stop().await;
+    let position = node.position();
+
+    // Of the same cluster, and longer.
+    let anew = SimulatedLog::new(2, 1_800_000_000_000);
+    let other = start(&anew);
+    while other.position() < position + 5 {
+        other.write(put()).await.unwrap();
+    }
+    other.stop().await;
+    let last = anew.holds().last;
+    let node = start_on(&anew, &store, &clock);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(node.write(put()).await, Err(WriteError::TimedOut));
+    assert_eq!((node.position(), anew.holds().last), (position, last));
+    let status = node.status();
+    assert_eq!((status.gaps, status.failed, status.refused), (0, 0, 0));
+    let why = status.not_ready.unwrap();
+    assert!(why.contains("another entry"), "{why}");
+    node.stop().await;
+
+    let node = start_on(&log, &store, &clock);
+    node.write(put()).await.unwrap();
+    node.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

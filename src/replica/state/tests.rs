@@ -12,6 +12,7 @@ fn state() -> State {
             eighths: 5,
             last_stamp_ms: 1_799_999_999_000,
         },
+        checksum: 7,
     }
 }
 

@@ -60,6 +60,67 @@ fn an_entry_that_is_missing_damaged_or_foreign_stops_the_applier() {
 }
 
 #[test]
+fn a_log_that_was_made_anew_stops_the_applier() {
+    let mut log = Log::new();
+    log.operate([put("a", "1")]);
+    let mut node = Node::new();
+    node.apply(&log.deliveries);
+    let before = *node.applier().state();
+    let mut anew = Log::new();
+    anew.operate([put("a", "2")]);
+    anew.operate([put("b", "2")]);
+    let last = before.position as usize;
+    let progress = node.applier().apply(&anew.deliveries[last - 1..]);
+    assert!(progress.applied.is_empty());
+    let error = progress.stopped.unwrap();
+    assert!(matches!(error, ApplyError::OtherLog { position } if position == before.position) && !error.is_of_copy());
+    // A damaged copy of the entry says nothing about the log.
+    let mut damaged = log.deliveries[last - 1].clone();
+    let mut bytes = damaged.bytes.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    damaged.bytes = bytes.into();
+    let error = node.applier().apply(&[damaged]).stopped.unwrap();
+    assert!(error.is_of_copy(), "{error}");
+    assert_eq!(*node.applier().state(), before);
+    log.operate([put("b", "1")]);
+    node.restart();
+    node.apply(&log.deliveries);
+    assert!(node.get("b").is_some());
+}
+
+#[test]
+fn what_comes_before_an_entry_that_the_store_refuses_is_applied() {
+    let mut log = Log::new();
+    log.operate([put("a", "1")]);
+    log.operate([put("b", &"too long for this store".repeat(10))]);
+    let mut node = Node::new();
+    drop(node.applier.take());
+    let clock = LogClock::new();
+    let limits = Limits {
+        value_bytes_max: 100,
+        ..Limits::ENGINE
+    };
+    let store = options(node.disk.clone(), clock.clone()).limits(limits);
+    let store = store.open("/store").unwrap();
+    node.applier = Some(Applier::open(store, clock, etag).unwrap());
+    let before = log.deliveries.len() as u64 - 1;
+    for applied in [before as usize, 0] {
+        let progress = node.applier().apply(&log.deliveries);
+        assert_eq!(progress.applied.len(), applied);
+        assert!(
+            matches!(progress.stopped, Some(ApplyError::Store(_))),
+            "{:?}",
+            progress.stopped
+        );
+        assert_eq!(node.applier().state().position, before);
+        assert!(node.get("a").is_some());
+    }
+    node.restart();
+    node.apply(&log.deliveries);
+    assert!(node.get("b").is_some());
+}
+
+#[test]
 fn a_store_that_is_full_stops_the_applier_and_lets_it_go_on() {
     let mut log = Log::new();
     log.operate([put("a", "1")]);
