@@ -123,6 +123,11 @@ impl Node {
         self.progress.now_ms()
     }
 
+    /// As [`Status::age`], for each answer to tell.
+    pub fn age(&self) -> Duration {
+        self.progress.age()
+    }
+
     /// How it is.
     pub fn status(&self) -> Status {
         self.progress.status()

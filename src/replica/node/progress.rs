@@ -244,6 +244,10 @@ impl Progress {
         }
     }
 
+    pub(super) fn age(&self) -> Duration {
+        self.inner().age()
+    }
+
     pub(super) fn status(&self) -> Status {
         let position = self.position();
         let inner = self.inner();

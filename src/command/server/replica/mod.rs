@@ -113,7 +113,7 @@ impl Replica {
     fn place(&self) -> Place {
         Place {
             position: self.node.position(),
-            age: self.node.status().age,
+            age: self.node.age(),
         }
     }
 }
