@@ -136,8 +136,8 @@ impl Follower {
             self.caught_up_at = Some(bounds.last);
             self.progress.set_doing(Doing::CatchingUp);
         }
-        // The last entry is read again, if it is still there, to see that this is the log of which it
-        // was applied. Nothing is written before that.
+        // The last entry is read again, if it is still there, to see that this is the log of which
+        // it was applied. Nothing is written before that.
         let is_kept = state.position > 0 && bounds.first <= state.position;
         let from = match is_kept {
             true => state.position,
