@@ -94,14 +94,18 @@ impl Model {
                 parts.1.insert(index, bytes);
                 Vec::new()
             }
-            Body::Commit { upload, parts, .. } => {
+            Body::Commit {
+                upload, parts, length, ..
+            } => {
                 let (_, found) = self.parts.remove(&(header.writer, upload)).unwrap_or_default();
-                if found.len() != parts as usize {
+                let number = found.len();
+                let whole: Vec<u8> = found.into_values().flatten().collect();
+                // The second also of those that tell that an upload is given up.
+                if number != parts as usize || whole.len() as u64 != length {
                     self.incomplete += 1;
                     return Vec::new();
                 }
                 self.uploaded += 1;
-                let whole: Vec<u8> = found.into_values().flatten().collect();
                 decode_operations(&whole.into()).expect("parts are joined as they were cut")
             }
             Body::Beat { .. } | Body::Genesis => Vec::new(),

