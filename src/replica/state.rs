@@ -38,7 +38,7 @@ pub struct State {
     pub digest: Digest,
     /// Log time of that entry.
     pub time: LogTime,
-    /// Checksum of that entry; 0 if there is none. A log that was made anew has another one.
+    /// Checksum of that entry; 0 if there is none. A recreated log has another one.
     pub checksum: u32,
 }
 

@@ -111,7 +111,7 @@ pub enum ApplyError {
     },
     /// The log has another entry where this one was applied.
     #[error(
-        "entry {position} of the log is not the one that this store has applied: the log was made anew, or has lost \
+        "entry {position} of the log is not the one that this store has applied: the log was recreated, or has lost \
          entries and taken others; see `replica reset-log`"
     )]
     OtherLog {
@@ -124,20 +124,6 @@ pub enum ApplyError {
     /// The store refused the entry. The same call may succeed later.
     #[error("the store does not take the entry: {0}")]
     Store(#[from] Error),
-}
-
-impl ApplyError {
-    /// Whether another copy of the log may hold what is missing or damaged in this one.
-    pub fn is_of_copy(&self) -> bool {
-        match self {
-            ApplyError::Gap { .. } => true,
-            ApplyError::Malformed { cause, .. } => matches!(cause, Malformed::Damaged(_)),
-            ApplyError::OtherCluster { .. }
-            | ApplyError::OtherLog { .. }
-            | ApplyError::State(_)
-            | ApplyError::Store(_) => false,
-        }
-    }
 }
 
 /// Applies a log to a store, of which it is the only writer.

@@ -79,7 +79,7 @@ async fn a_node_that_falls_behind_is_stale_although_entries_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_was_made_anew_is_refused_and_not_written_to() {
+async fn a_recreated_log_is_refused_and_not_written_to() {
     let log = SimulatedLog::new(1, 1_800_000_000_000);
     let (store, clock) = seed();
     let node = start_on(&log, &store, &clock);
@@ -90,17 +90,17 @@ async fn a_log_that_was_made_anew_is_refused_and_not_written_to() {
     let position = node.position();
 
     // Of the same cluster, and longer.
-    let anew = SimulatedLog::new(2, 1_800_000_000_000);
-    let other = start(&anew);
+    let recreated = SimulatedLog::new(2, 1_800_000_000_000);
+    let other = start(&recreated);
     while other.position() < position + 5 {
         other.write(put()).await.unwrap();
     }
     other.stop().await;
-    let last = anew.holds().last;
-    let node = start_on(&anew, &store, &clock);
+    let last = recreated.holds().last;
+    let node = start_on(&recreated, &store, &clock);
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(node.write(put()).await, Err(WriteError::TimedOut));
-    assert_eq!((node.position(), anew.holds().last), (position, last));
+    assert_eq!((node.position(), recreated.holds().last), (position, last));
     let status = node.status();
     assert_eq!((status.gaps, status.failed, status.refused), (0, 0, 0));
     let why = status.not_ready.unwrap();

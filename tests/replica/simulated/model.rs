@@ -44,7 +44,6 @@ pub struct Model {
     pub applied: Vec<Vec<(Operation, Outcome)>>,
     pub repeated: u64,
     pub late: u64,
-    pub incomplete: u64,
     pub uploaded: u64,
     writers: HashMap<u128, Heard>,
     parts: HashMap<(u128, u64), (u64, BTreeMap<u32, Bytes>)>,
@@ -102,7 +101,6 @@ impl Model {
                 let whole: Vec<u8> = found.into_values().flatten().collect();
                 // The second also of those that tell that an upload is given up.
                 if number != parts as usize || whole.len() as u64 != length {
-                    self.incomplete += 1;
                     return Vec::new();
                 }
                 self.uploaded += 1;

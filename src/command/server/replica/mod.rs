@@ -31,7 +31,7 @@ use super::response::{ApiResponse, set_header};
 const MIN_POSITION: HeaderName = HeaderName::from_static("x-embercask-min-position");
 /// What has been applied when a request is answered; of a write, its own entry.
 const POSITION: &str = "x-embercask-position";
-/// Milliseconds since the last entry came from the log.
+/// How old what the replica shows may be, in milliseconds: [`Node::age`].
 const AGE: &str = "x-embercask-age-ms";
 
 tokio::task_local! {
