@@ -48,6 +48,7 @@ class Client:
 
 class Node:
     def __init__(self, number, servers):
+        """Without log servers it is a server without replication."""
         self.name = f"node{number}"
         self.host = Host(self.name, 20 + number)
         self.directory = os.path.join(SCRATCH, self.name)
@@ -67,10 +68,9 @@ class Node:
                 f'token_file = "{token}"\n'
                 "minimum_ttl = 1\n"
                 'durability = "buffered"\n'
-                "[replica]\n"
-                'log = "kv"\n'
-                f"servers = {json.dumps(servers)}\n"
             )
+            if servers:
+                file.write(f'[replica]\nlog = "kv"\nservers = {json.dumps(servers)}\n')
 
     @property
     def url(self):

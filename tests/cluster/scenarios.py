@@ -49,7 +49,7 @@ def tell_all():
 def main():
     seed = int(os.environ.get("EMBERCASK_SEED") or randomness.SystemRandom().randrange(1 << 32))
     names = [word for word in sys.argv[1:] if word != "--alone"]
-    known = {scenario.__name__: scenario for scenario in SCENARIOS + [figures.figures]}
+    known = {scenario.__name__: scenario for scenario in SCENARIOS + figures.FIGURES}
     for name in names:
         if name not in known:
             sys.exit(f"there is no scenario {name}: {' '.join(known)}")
